@@ -1,0 +1,316 @@
+"""The main job: documents through extract, chunk and index, each step of each document a unit of a graph.
+
+    extract_<key> ──> chunk_<key> ──> index_<key>      for each document; documents do not wait for each other
+
+Units carry a path, not a text: a worker reads its document itself, and what goes from step to step are the parts that
+will be indexed. Documents are run in windows, one graph each, so memory does not grow with their number; within a
+window the largest go first, so that no worker is left alone with one at the end. Every function is a module's own, so
+that any worker of any kind can be sent it.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from atlas_adapters.ingestion.chunk import TARGET_CHARS, spans
+from atlas_adapters.ingestion.extract import MAX_BYTES, Extracted, extract
+from atlas_adapters.ingestion.index import Chunk, PassageIndex
+from atlas_adapters.ingestion.library import list_library
+from atlas_adapters.ingestion.questions import names_in
+from atlas_adapters.ingestion.sources import Document, Failure, Ignored, Kind, list_path
+from atlas_adapters.ingestion.tally import STAGES, IngestReport, Tally
+from qp_core import ExecutionMode, QuantumPartitioner
+
+__all__ = ["WINDOW", "create_ingest_plan", "ingest"]
+
+WINDOW: Final = 512
+"""Documents in one graph."""
+
+_WINDOW_BYTES: Final = 64 * 1024 * 1024  # to be read in one graph
+_WORTH_PROCESSES: Final = 2_000_000  # bytes to read; below, starting workers takes longer than the work
+_writers: dict[
+    Path, tuple[int, PassageIndex]
+] = {}  # this process's own, with its id: what was open before a fork is not
+_writers_lock = threading.Lock()
+
+
+@attrs.frozen(kw_only=True)
+class Chunked:
+    """A document ready to be indexed.
+
+    Attributes:
+        title: What it calls itself.
+        content_hash: Of what was read.
+        chunks: Its passages; None if the index holds them already.
+    """
+
+    title: str
+    content_hash: bytes
+    chunks: tuple[Chunk, ...] | None
+
+
+def extract_document(document: Document, known_hash: bytes | None, max_bytes: int, context: object = None) -> Extracted:
+    """Read one document, as `extract.extract` does; the function of `extract_<key>`.
+
+    Returns:
+        Its parts, or none if they are those with the known hash.
+    """
+    del context
+    return extract(document, known_hash, max_bytes)
+
+
+def chunk_document(extracted_by: str, context: Mapping[str, Any]) -> Chunked:
+    """Cut one document's parts into passages; the function of `chunk_<key>`.
+
+    Args:
+        extracted_by: The unit whose result to cut.
+        context: Where that result is.
+
+    Returns:
+        The passages, in order.
+    """
+    extracted: Extracted = context[extracted_by]
+    if extracted.entries is None:
+        return Chunked(title=extracted.title, content_hash=extracted.content_hash, chunks=None)
+    chunks = tuple(
+        Chunk(title=entry.title, names=names, start=entry.start + start, text=entry.text[start:stop])
+        for entry in extracted.entries
+        for names in (names_in(entry.title),)
+        for start, stop in spans(entry.text, TARGET_CHARS)
+    )
+    return Chunked(title=extracted.title, content_hash=extracted.content_hash, chunks=chunks)
+
+
+def index_document(
+    chunked_by: str, document: Document, index_dir: Path, run: int, context: Mapping[str, Any]
+) -> int | None:
+    """Put one document into the index; the function of `index_<key>`.
+
+    Args:
+        chunked_by: The unit whose result to index.
+        document: Where it came from.
+        index_dir: Where the index is.
+        run: The number of this ingestion.
+        context: Where the result is.
+
+    Returns:
+        The number of its passages; None if it was there already.
+    """
+    chunked: Chunked = context[chunked_by]
+    index = _writer(index_dir)
+    if chunked.chunks is None:
+        index.touch([document], run)
+        return None
+    index.replace(document, chunked.title, chunked.content_hash, chunked.chunks, run)
+    return len(chunked.chunks)
+
+
+def _writer(index_dir: Path) -> PassageIndex:
+    """This process's open index; opening one takes as long as indexing three documents."""
+    with _writers_lock:
+        process, index = _writers.get(index_dir, (0, None))
+        if index is None or process != os.getpid() or not index.is_current:
+            index = PassageIndex.create(index_dir)
+            _writers[index_dir] = (os.getpid(), index)
+        return index
+
+
+def _close_writer(index_dir: Path) -> None:
+    with _writers_lock:
+        process, index = _writers.pop(index_dir, (0, None))
+    if index is not None and process == os.getpid():
+        index.close()
+
+
+def create_ingest_plan(
+    documents: Iterable[Document],
+    *,
+    index_dir: Path,
+    run: int,
+    known: Mapping[str, bytes | None] | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_workers: int | None = None,
+    execution_mode: ExecutionMode = ExecutionMode.THREAD,
+) -> QuantumPartitioner[Any, Any]:
+    """A plan that indexes the given documents.
+
+    Args:
+        documents: Each once.
+        index_dir: Where the index is; an absolute path.
+        run: The number of this ingestion, from `PassageIndex.begin_run`.
+        known: The hash of what the index holds of a document, by path; the same content is not extracted again.
+        max_bytes: Larger files are refused.
+        max_workers: How many units run at once.
+        execution_mode: How they run, unless `execute` is told otherwise.
+
+    Returns:
+        A plan of three units a document, `extract_<key>`, `chunk_<key>` and `index_<key>`. The last one's result is the
+        number of passages, None for a document that was there already.
+    """
+    known = known or {}
+    plan: QuantumPartitioner[Any, Any] = QuantumPartitioner(
+        max_workers=max_workers, default_execution_mode=execution_mode
+    )
+    for document in sorted(documents, key=_cost, reverse=True):
+        extracted, chunked, indexed = (f"{stage}_{document.key}" for stage in STAGES)
+        plan.add_unit(
+            partial(extract_document, document, known.get(document.path), max_bytes),
+            name=extracted,
+            metadata={"resource_type": "cpu"},
+        )
+        plan.add_unit(partial(chunk_document, extracted), [extracted], name=chunked, metadata={"resource_type": "cpu"})
+        plan.add_unit(
+            partial(index_document, chunked, document, index_dir, run),
+            [chunked],
+            name=indexed,
+            metadata={"resource_type": "io"},
+        )
+    return plan
+
+
+def _cost(document: Document) -> int:
+    """About how long a document takes, in bytes of Python source: a compiled file is searched, not parsed."""
+    return document.size_bytes // 50 if document.kind is Kind.EXTENSION else document.size_bytes
+
+
+def ingest(
+    paths: Sequence[str | Path],
+    *,
+    index_dir: str | Path,
+    library: bool = False,
+    execution_mode: ExecutionMode | None = None,
+    max_workers: int | None = None,
+    window: int = WINDOW,
+    max_bytes: int = MAX_BYTES,
+    rebuild: bool = False,
+    on_progress: Callable[[int, int], object] = lambda _done, _met: None,
+) -> IngestReport:
+    """Bring an index up to date with documents: new and changed ones in, those that are gone out.
+
+    A document that cannot be read is reported and stops nobody; what the index held of it stays.
+
+    Args:
+        paths: Files and folders.
+        index_dir: Where the index is or shall be; nothing is written anywhere else.
+        library: Whether to index what the running interpreter documents as well.
+        execution_mode: How the units run. By default in processes, where there are two cores and enough to read.
+        max_workers: How many units run at once; by default as many as there are cores.
+        window: Documents in one graph.
+        max_bytes: Larger files are refused.
+        rebuild: Whether to start from an empty index.
+        on_progress: Told how many documents are done, and how many have been met; called from the thread that counts.
+
+    Returns:
+        What was done.
+
+    Raises:
+        IndexUnusableError: There cannot be an index in that folder.
+        ValueError: `window` is less than 1.
+    """  # noqa: DOC502 - the index raises the first
+    if window < 1:
+        msg = f"a window of {window!r} documents holds none; give at least 1"
+        raise ValueError(msg)
+    begun = time.perf_counter()
+    folder = Path(index_dir).absolute()
+    roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - pathlib's absolute() keeps `..`
+    tally = Tally(on_progress)
+    with PassageIndex.create(folder, rebuild=rebuild) as index:
+        run = index.begin_run()
+        try:
+            listing = _listing(roots, library=library)
+            for documents, known in _windows(_changed(listing, index, run, tally, window), window):
+                mode = execution_mode or _mode_for(documents)
+                plan = create_ingest_plan(
+                    documents, index_dir=folder, run=run, known=known, max_bytes=max_bytes, max_workers=max_workers,
+                    execution_mode=mode,
+                )  # fmt: skip
+                plan.on_unit_complete, plan.on_unit_error = tally.unit_done, tally.unit_failed
+                result = plan.execute({}, outputs=[f"index_{document.key}" for document in documents])
+                tally.add(documents, result)
+        finally:
+            _close_writer(folder)
+        n_removed = sum(index.remove_below(root, run) for root in roots) + (index.remove_library(run) if library else 0)
+    return tally.report(n_removed, time.perf_counter() - begun)
+
+
+def _mode_for(documents: Sequence[Document]) -> ExecutionMode:
+    """Extracting and chunking hold the interpreter's lock, so only processes run them in parallel."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    worth_it = cores > 1 and sum(_cost(document) for document in documents) >= _WORTH_PROCESSES
+    return ExecutionMode.PROCESS if worth_it else ExecutionMode.THREAD
+
+
+def _listing(roots: Sequence[str], *, library: bool) -> Iterator[Document | Failure | Ignored]:
+    """Everything that was asked for, each document once: what is asked for may overlap."""
+    seen: set[str] = set()
+    origins = [*([list_library()] if library else []), *(list_path(root) for root in roots)]
+    for number, origin in enumerate(origins, start=1):
+        for found in origin:
+            if not isinstance(found, Document):
+                yield found
+            elif found.path not in seen:
+                yield found
+                if number < len(origins):  # so a single folder, however large, is never remembered
+                    seen.add(found.path)
+
+
+def _changed(
+    listing: Iterable[Document | Failure | Ignored], index: PassageIndex, run: int, tally: Tally, at_once: int
+) -> Iterator[tuple[Document, bytes | None]]:
+    """The documents that have to be looked into, with the hash of what the index holds; the others are counted."""
+    met: list[Document] = []
+    for found in listing:
+        if isinstance(found, Document):
+            met.append(found)
+        elif isinstance(found, Failure):
+            tally.failures.append(found)
+        else:
+            tally.n_ignored += 1
+        if len(met) >= at_once:
+            yield from _sorted_out(met, index, run, tally)
+            met = []
+    yield from _sorted_out(met, index, run, tally)
+
+
+def _sorted_out(
+    met: Sequence[Document], index: PassageIndex, run: int, tally: Tally
+) -> list[tuple[Document, bytes | None]]:
+    """A document is as it was if it has the stamp that the index holds."""
+    known = index.known(met)
+    changed: list[tuple[Document, bytes | None]] = []
+    same: list[Document] = []
+    for document in met:
+        held = known.get(document.path)
+        if held and document.stamp and held.stamp == document.stamp:
+            same.append(document)
+        else:
+            changed.append((document, held.content_hash if held else None))
+    index.touch(same, run)
+    tally.n_met += len(met)
+    tally.n_unchanged += len(same)
+    tally.document_done(len(same))
+    return changed
+
+
+def _windows(
+    changed: Iterable[tuple[Document, bytes | None]], window: int
+) -> Iterator[tuple[list[Document], dict[str, bytes | None]]]:
+    """So many documents at a time, or fewer where they are large: what a graph may hold at once has a limit."""
+    documents: list[Document] = []
+    hashes: dict[str, bytes | None] = {}
+    size = 0
+    for document, known_hash in changed:
+        documents.append(document)
+        hashes[document.path] = known_hash
+        size += _cost(document)
+        if len(documents) >= window or size >= _WINDOW_BYTES:
+            yield documents, hashes
+            documents, hashes, size = [], {}, 0
+    if documents:
+        yield documents, hashes

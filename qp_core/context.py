@@ -1,0 +1,277 @@
+"""Run: what a unit sees — the caller's mapping and the results of its declared dependencies.
+
+Each attempt of a unit has a context of its own: what it writes there reaches the report and no other unit. (Objects
+*inside* the context are shared as they are; nothing is copied deep.)
+"""
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol, Self
+
+import attrs
+
+from qp_core.errors import UndeclaredDependencyError
+from qp_core.plan import ExecutionPlan
+from qp_core.vocabulary import UnitId
+
+
+@attrs.define(eq=False)
+class ContextHome:
+    """What the contexts of one run have in common; made by the run.
+
+    Attributes:
+        plan: The plan that is running.
+        given: The caller's mapping, copied once; empty where the caller gave no mapping.
+        values: Results by unit number; a dependency's is there before its dependents start.
+        environment: What is known of the run: `run_id`, `execution_mode`, `max_workers`.
+    """
+
+    plan: ExecutionPlan
+    given: dict[Any, Any]
+    values: list[Any]
+    environment: dict[str, Any]
+
+
+@attrs.define(eq=False)
+class ContextNotes:
+    """What a context holds beside its keys; made when the first of it is needed."""
+
+    attempt: int = 1
+    written: bool = False
+    metrics: dict[str, Any] = attrs.Factory(dict)
+    environment: dict[str, Any] | None = None
+    unit_results: dict[UnitId, Any] | None = None
+
+
+class ExecutionContext(dict[str, Any]):
+    """A dict of what a unit may use: `ctx["key"]` of the caller's mapping, `ctx["unit"]` of a declared dependency.
+
+    Args:
+        mapping: Keys and values, as for `dict`.
+        unit_results: Results of dependencies, also added as keys.
+        metrics: Metrics recorded so far.
+        environment: What is known of the run.
+    """
+
+    # Three slots and no __init__ of Python's on the hot path: a run makes one context a unit (see `for_unit`).
+    __slots__ = ("_home", "_notes", "_number")
+    _home: ContextHome | None
+    _notes: ContextNotes | None
+    _number: int
+
+    def __init__(
+        self,
+        mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        /,
+        *,
+        unit_results: Mapping[UnitId, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(mapping)
+        results = dict(unit_results or {})
+        super().update(results)
+        self._home = None
+        self._number = -1
+        self._notes = ContextNotes(metrics=dict(metrics or {}), environment=dict(environment or {}), unit_results=results)
+
+    @classmethod
+    def for_unit(cls, home: ContextHome, number: int, attempt: int) -> Self:
+        """Make the context of one attempt of one unit.
+
+        Returns:
+            A context of its own: the caller's keys, and the results of the unit's dependencies.
+        """
+        context = cls.__new__(cls)
+        context._home = home
+        context._number = number
+        context._notes = None if attempt == 1 else ContextNotes(attempt=attempt)
+        dict.update(context, home.given)
+        nodes, values = home.plan.nodes, home.values
+        for need in home.plan.needs[number]:
+            dict.__setitem__(context, nodes[need].id, values[need])
+        return context
+
+    def _noted(self) -> ContextNotes:
+        if self._notes is None:
+            self._notes = ContextNotes()
+        return self._notes
+
+    @property
+    def unit_id(self) -> UnitId | None:
+        """The unit that this context was made for; None for one made by hand."""
+        return None if self._home is None else self._home.plan.nodes[self._number].id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the unit this is, from 1."""
+        return 1 if self._notes is None else self._notes.attempt
+
+    @property
+    def unit_results(self) -> dict[UnitId, Any]:
+        """The results of the declared dependencies by id, whatever has been written over their keys."""
+        notes = self._noted()
+        if notes.unit_results is None:
+            notes.unit_results = self._declared()
+        return notes.unit_results
+
+    def _declared(self) -> dict[UnitId, Any]:
+        if self._home is None:
+            return {}
+        plan, values = self._home.plan, self._home.values
+        return {plan.nodes[need].id: values[need] for need in plan.needs[self._number]}
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The metrics that this attempt has recorded; they reach the report."""
+        return self._noted().metrics
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What is known of the run: `run_id`, `execution_mode`, `max_workers`, `unit_id`, `attempt`."""
+        notes = self._noted()
+        if notes.environment is None:
+            shared = {} if self._home is None else self._home.environment
+            notes.environment = {**shared, "unit_id": self.unit_id, "attempt": self.attempt}
+        return notes.environment
+
+    def get_dependency_result(self, unit_id: UnitId) -> Any:
+        """The result of a dependency.
+
+        Args:
+            unit_id: A declared dependency.
+
+        Returns:
+            Its result, whatever has been written over its key.
+
+        Raises:
+            KeyError: The unit is no declared dependency (`UndeclaredDependencyError` where it is a unit at all).
+        """
+        results = self.unit_results
+        if unit_id in results:
+            return results[unit_id]
+        self._check_declared(unit_id)
+        raise KeyError(unit_id)
+
+    def record_metric(self, name: str, value: Any) -> None:
+        """Record a metric of this unit for the report; the last value of a name stays."""
+        self.metrics[name] = value
+
+    def _check_declared(self, key: object) -> None:
+        if self._home is not None and self.unit_id is not None and isinstance(key, str) and key in self._home.plan.index:
+            raise UndeclaredDependencyError(self.unit_id, key)
+
+    def __missing__(self, key: str) -> Any:
+        self._check_declared(key)
+        raise KeyError(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """`dict.get`, but an undeclared unit's result is an error here too, never the default.
+
+        Returns:
+            The value, or the default.
+        """
+        if key not in self:
+            self._check_declared(key)
+        return super().get(key, default)
+
+    # What writes says so, so that a unit which writes nothing pays nothing when it ends.
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._noted().written = True
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._noted().written = True
+        super().__delitem__(key)
+
+    def __ior__(self, other: Any) -> Self:
+        self._noted().written = True
+        return super().__ior__(other)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """`dict.update`."""
+        self._noted().written = True
+        super().update(*args, **kwargs)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """`dict.setdefault`.
+
+        Returns:
+            The value that is there now.
+        """
+        self._noted().written = True
+        return super().setdefault(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """`dict.pop`.
+
+        Returns:
+            The value that was there, or the default.
+        """
+        self._noted().written = True
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[str, Any]:
+        """`dict.popitem`.
+
+        Returns:
+            The pair that was there.
+        """
+        self._noted().written = True
+        return super().popitem()
+
+    def clear(self) -> None:
+        """`dict.clear`."""
+        self._noted().written = True
+        super().clear()
+
+    def writes(self) -> dict[str, Any]:
+        """The keys that the unit has set to something else than it was given.
+
+        Returns:
+            New or changed keys with their values; removed keys do not appear.
+        """
+        if self._notes is None or not self._notes.written:
+            return {}
+        given: dict[str, Any] = {} if self._home is None else self._home.given
+        before = {**given, **self._declared()}
+        return {key: value for key, value in self.items() if key not in before or before[key] is not value}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Into a worker process go the keys and the declared results, not the plan.
+        return _rebuilt, (dict(self), self.unit_results, dict(self.metrics), self.environment)
+
+
+def _rebuilt(keys: dict[str, Any], results: dict[str, Any], metrics: dict[str, Any], environment: dict[str, Any]) -> ExecutionContext:
+    context = ExecutionContext(keys, metrics=metrics, environment=environment)
+    notes = context._noted()
+    notes.unit_results = results
+    notes.attempt = environment.get("attempt") or 1
+    return context
+
+
+class RunsUnits(Protocol):
+    """What runs one unit at a time: a worker of a run."""
+
+    context: ExecutionContext | None
+
+
+running: ContextVar[RunsUnits | None] = ContextVar("qp_running", default=None)
+"""The worker that runs the current code; how a nested execution knows whom it is part of."""
+
+
+def current_context() -> ExecutionContext:
+    """The context of the unit that is running here; for functions that were not given it.
+
+    Returns:
+        The context; its `unit_results` are there also where the caller's context is no mapping.
+
+    Raises:
+        LookupError: No unit is running here.
+    """
+    worker = running.get()
+    if worker is None or worker.context is None:
+        msg = "no unit is running here; current_context() is for functions that a unit calls"
+        raise LookupError(msg)
+    return worker.context

@@ -1,0 +1,487 @@
+"""Run: the ready set — which unit may run next, and who is told.
+
+Policy: a unit is ready when the count of its unfinished dependencies reaches zero. Whoever finishes a unit counts down
+its children (never looks at anything else), takes one ready unit for itself, and calls for help if more are left.
+Everything is O(edges) over a whole run.
+
+State, all under one lock:
+
+- `left[i]`: dependencies of unit i that have not ended well; -1 for a unit that must not become ready any more.
+- `ready`: ready units that nobody has taken; a deque in order of arrival, or a heap of ranks under a strategy.
+- `crew`: workers at work; `gates`: workers asleep, each behind a lock of its own.
+- `open`: units that have not ended; at zero the run is over.
+
+In order of arrival the finisher goes on with the first unit that it has made ready, whatever waits: a chain stays with one
+worker, and results are used while they are fresh. Under a strategy the most urgent unit always goes first.
+
+What is *not* here: how a unit is called, retried or timed (`attempt`, `run`).
+"""
+
+import heapq
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from qp_core.report import CANCELED, COMPLETED, FREED, PENDING, RUNNING, SKIPPED, Ledger
+
+_log = logging.getLogger("qp_core")
+
+NONE_READY = -1
+"""What is taken when nothing is ready."""
+LOST = -2
+"""What a worker is told whose unit was settled by somebody else: it was abandoned, and must go."""
+
+
+def _nothing() -> None:
+    """Not interested in a slot that comes free later."""
+
+
+class Budget:
+    """How many units may run at once, shared by a run and the runs nested in it.
+
+    A nested run is lent the slot of the unit that waits for it, and may borrow what the outer runs do not use; so there are
+    never more units at work than the outermost run was granted, and every run can always go on.
+
+    Args:
+        slots: How many; a nested run has the one it is lent.
+        outer: The budget to borrow from.
+    """
+
+    def __init__(self, slots: int, outer: "Budget | None" = None) -> None:
+        self._free = slots
+        self._outer = outer
+        self._borrowed = 0
+        # One lock and one waiting list for the whole nest.
+        self._lock: threading.Lock = outer._lock if outer else threading.Lock()
+        self._wanting: list[Callable[[], None]] = outer._wanting if outer else []
+
+    def take(self, offer: Callable[[], None]) -> bool:
+        """Take a slot.
+
+        Args:
+            offer: Called once when a slot comes free, if there is none now.
+
+        Returns:
+            Whether there was one.
+        """
+        with self._lock:
+            if self._take():
+                return True
+            if offer not in self._wanting:
+                self._wanting.append(offer)
+            return False
+
+    def put_back(self) -> None:
+        """Give back a slot that was taken a moment ago, without offering it to anybody."""
+        with self._lock:
+            self._give()
+
+    def _take(self) -> bool:
+        if self._free:
+            self._free -= 1
+            return True
+        if self._outer is not None and self._outer._take():
+            self._borrowed += 1
+            return True
+        return False
+
+    def give(self) -> None:
+        """Give a slot back, and offer it to who wants one. Must be called without holding a frontier's lock."""
+        with self._lock:
+            self._give()
+            wanting = self._wanting[:]
+            self._wanting.clear()
+        for offer in wanting:
+            offer()
+
+    def _give(self) -> None:
+        if self._borrowed and self._outer is not None:
+            self._borrowed -= 1
+            self._outer._give()
+        else:
+            self._free += 1
+
+
+class _Gate:
+    """What a worker sleeps behind."""
+
+    __slots__ = ("dismissed", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.dismissed = False  # opened because the run is over: whoever slept here was not counted in again
+
+
+class Frontier:
+    """The ready set of one run, and its crew.
+
+    Args:
+        ledger: Where states and results are written.
+        order: Unit numbers, most urgent first; None is the order of arrival.
+        budget: How many may run at once.
+        known: Units whose results are in the ledger already.
+        keep: Where results are freed after their last use: those to keep. None frees nothing.
+        on_over: Called once, when the last unit has ended; must not block.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        order: Sequence[int] | None,
+        budget: Budget,
+        *,
+        known: Collection[int] = (),
+        keep: Collection[int] | None = None,
+        on_over: Callable[[], None],
+    ) -> None:
+        self._ledger = ledger
+        self._children = ledger.plan.children
+        self._left = [len(needs) for needs in ledger.plan.needs]
+        self._open = len(self._left)
+        self._lock = threading.Lock()
+        self._rank: list[int] | None = None
+        self._by_rank = order or ()
+        if order is not None:
+            self._rank = [0] * len(order)
+            for rank, number in enumerate(order):
+                self._rank[number] = rank
+        self._uses = None if keep is None else [len(children) for children in self._children]
+        self._keep = keep or ()
+        self._on_over = on_over
+        self._budget = budget
+        self._spawn: Callable[[], None] | None = None
+        self._limit = 0
+        self._eager = True
+        self._crew = 0
+        self._gates: list[_Gate] = []
+        self.halted: str | None = None
+        """Why no further unit is handed out; None while the run goes on."""
+        self._ready: Any = deque() if self._rank is None else []
+        self._admit_known(known)
+        for number in range(len(self._left)) if self._rank is None else self._by_rank:
+            if not self._left[number]:
+                self._ready.append(number if self._rank is None else self._rank[number])  # ascending ranks are a heap
+
+    def _admit_known(self, known: Collection[int]) -> None:
+        for number in known:
+            self._ledger.states[number] = COMPLETED
+            self._left[number] = -1
+            self._open -= 1
+        for number in known:
+            for child in self._children[number]:
+                if self._left[child] > 0:
+                    self._left[child] -= 1
+
+    # ---- the crew
+
+    def begin(self, spawn: Callable[[], None] | None, limit: int, *, eager: bool) -> None:
+        """Let workers come.
+
+        Args:
+            spawn: Starts one more worker, which will call `take`; called under the lock, so it must not wait for the frontier.
+                None where the caller is the only worker.
+            limit: The most workers at once.
+            eager: Whether a worker that leaves ready units behind calls for help at once. On an event loop it does not:
+                only a unit that waits makes room for another worker.
+        """
+        with self._lock:
+            self._spawn = spawn
+            self._limit = limit
+            self._eager = eager
+            if spawn is None:
+                self._crew = 1
+                self._budget.take(_nothing)
+            if not self._open:
+                self._on_over()
+            elif self._ready:
+                self._call_for_help()
+
+    def help(self) -> None:
+        """Call one more worker if there is something for it to do."""
+        with self._lock:
+            if self._ready:
+                self._call_for_help()
+
+    def _call_for_help(self) -> None:
+        if self._spawn is None or self._crew >= self._limit or not self._budget.take(self.help):
+            return
+        self._crew += 1
+        if self._gates:
+            self._gates.pop().lock.release()
+            return
+        try:
+            self._spawn()
+        except RuntimeError:  # "can't start new thread": go on with the workers there are
+            self._crew -= 1
+            self._limit = self._crew
+            self._budget.put_back()
+            if not self._crew:
+                raise
+            _log.warning("no further worker can be started; going on with %d", self._crew, exc_info=True)
+
+    def leave(self) -> None:
+        """A worker goes for good."""
+        with self._lock:
+            self._crew -= 1
+        self._budget.give()
+
+    # ---- handing out
+
+    def take(self, worker: int) -> int:
+        """Take a ready unit.
+
+        Returns:
+            Its number, or `NONE_READY`.
+        """
+        with self._lock:
+            return self._next(worker)
+
+    def take_or_sleep(self, worker: int) -> int:
+        """Take a ready unit; where there is none, sleep until there is one. The worker leaves when the run is over.
+
+        Returns:
+            The unit's number, or `NONE_READY` when the worker has left.
+        """
+        while True:
+            with self._lock:
+                number = self._next(worker)
+                if number >= 0:
+                    return number
+                self._crew -= 1
+                gate = _Gate() if self._open else None
+                if gate is not None:
+                    self._gates.append(gate)
+            self._budget.give()
+            if gate is None:
+                return NONE_READY
+            gate.lock.acquire()  # whoever opens it has counted us in again
+            if gate.dismissed:
+                return NONE_READY
+
+    def _next(self, worker: int) -> int:
+        ready = self._ready
+        if not ready:
+            return NONE_READY
+        number: int = ready.popleft() if self._rank is None else self._by_rank[heapq.heappop(ready)]
+        ledger = self._ledger
+        ledger.states[number] = RUNNING
+        ledger.workers[number] = worker
+        if ready and self._eager and self._crew < self._limit:
+            self._call_for_help()
+        return number
+
+    # ---- settling
+
+    def complete(self, number: int, worker: int, value: Any, started: float, ended: float) -> int:
+        """A unit has completed: keep its result, make its children ready, take one unit.
+
+        Returns:
+            The next unit for this worker, `NONE_READY`, or `LOST`.
+        """
+        ledger = self._ledger
+        with self._lock:
+            if ledger.states[number] != RUNNING or ledger.workers[number] != worker:
+                return LOST
+            ledger.states[number] = COMPLETED
+            ledger.values[number] = value
+            ledger.started[number] = started
+            ledger.ended[number] = ended
+            # From here on `_release`, written out: the one place where a call's cost per unit shows.
+            left = self._left
+            following = NONE_READY
+            if self._rank is None:
+                for child in self._children[number]:
+                    left[child] -= 1
+                    if not left[child]:
+                        if following < 0:
+                            following = child
+                        else:
+                            self._ready.append(child)
+            else:
+                for child in self._children[number]:
+                    left[child] -= 1
+                    if not left[child]:
+                        heapq.heappush(self._ready, self._rank[child])
+            self._open -= 1
+            if self._uses is not None:
+                self._free_needs_of(number)
+            if following < 0:
+                if self._ready:
+                    return self._next(worker)
+                if not self._open:
+                    self._finish()
+                return NONE_READY
+            ledger.states[following] = RUNNING
+            ledger.workers[following] = worker
+            if self._ready and self._eager and self._crew < self._limit:
+                self._call_for_help()
+            return following
+
+    def claim(self, number: int, worker: int | None, state: int, value: Any = None, started: float = 0.0, ended: float = 0.0) -> bool:
+        """Settle a running unit without yet telling its children; the first who claims it wins.
+
+        Between claim and `release`, observers are told: so they hear of a unit's end before any dependent starts.
+
+        Args:
+            number: The unit.
+            worker: Who ran it; None where the coordinator takes it from whoever runs it.
+            state: The code of its last state, or PENDING where it will be tried again.
+            value: Its result.
+            started: When the attempt began; 0.0 keeps what is there.
+            ended: When it ended.
+
+        Returns:
+            False where somebody else has settled it.
+        """
+        ledger = self._ledger
+        with self._lock:
+            if ledger.states[number] != RUNNING or (worker is not None and ledger.workers[number] != worker):
+                return False
+            ledger.states[number] = state
+            ledger.values[number] = value
+            if started:
+                ledger.started[number] = started
+            if ended:
+                ledger.ended[number] = ended
+            return True
+
+    def release(self, number: int) -> None:
+        """Let the children of a claimed, completed unit become ready."""
+        with self._lock:
+            left = self._left
+            for child in self._children[number]:
+                left[child] -= 1
+                if not left[child]:
+                    self._push(child)
+            self._end([number])
+
+    def skip_cone(self, root: int) -> list[int]:
+        """Skip everything that waits for a claimed unit, directly or not. O(edges of what is skipped).
+
+        The units count as ended only when `end` is called with them.
+
+        Returns:
+            The skipped units, nearer ones first.
+        """
+        states, left = self._ledger.states, self._left
+        skipped: list[int] = []
+        with self._lock:
+            todo = deque([root])
+            while todo:
+                for child in self._children[todo.popleft()]:
+                    if states[child] == PENDING and left[child] > 0:
+                        states[child] = SKIPPED
+                        left[child] = -1
+                        self._ledger.causes[child] = root
+                        skipped.append(child)
+                        todo.append(child)
+        return skipped
+
+    def end(self, numbers: Sequence[int]) -> None:
+        """Count claimed, skipped or cancelled units as ended."""
+        with self._lock:
+            self._end(numbers)
+
+    def _end(self, numbers: Sequence[int]) -> None:
+        self._open -= len(numbers)
+        if self._uses is not None:
+            for number in numbers:
+                self._free_needs_of(number)
+        if not self._open:
+            self._finish()
+        elif self._ready and self._eager:
+            self._call_for_help()
+
+    def _free_needs_of(self, number: int) -> None:
+        uses = self._uses
+        if uses is None:
+            return
+        for need in self._ledger.plan.needs[number]:
+            uses[need] -= 1
+            if not uses[need] and need not in self._keep:
+                self._ledger.values[need] = FREED
+
+    def _push(self, number: int) -> None:
+        if self._rank is None:
+            self._ready.append(number)
+        else:
+            heapq.heappush(self._ready, self._rank[number])
+
+    def requeue(self, number: int) -> None:
+        """Make a unit ready again that waited for another attempt; nothing where it has been cancelled since."""
+        with self._lock:
+            if self._ledger.states[number] == PENDING and self.halted is None:
+                self._push(number)
+                self._call_for_help()
+
+    def halt(self, reason: str) -> list[int]:
+        """Hand out nothing more, and cancel every unit that has not begun. O(units), once.
+
+        The units count as ended only when `end` is called with them.
+
+        Returns:
+            The cancelled units; none where the run was halted before.
+        """
+        with self._lock:
+            if self.halted is not None or not self._open:
+                return []
+            self.halted = reason
+            self._ready.clear()
+            states, left = self._ledger.states, self._left
+            canceled = [number for number, state in enumerate(states) if state == PENDING]
+            for number in canceled:
+                states[number] = CANCELED
+                left[number] = -1
+            return canceled
+
+    def withdraw(self, number: int) -> bool:
+        """Cancel a unit that was claimed for another attempt just when the run was halted.
+
+        Returns:
+            Whether it was still to be cancelled.
+        """
+        with self._lock:
+            if self.halted is None or self._ledger.states[number] != PENDING:
+                return False
+            self._ledger.states[number] = CANCELED
+            return True
+
+    def owner(self, number: int) -> int:
+        """The worker that runs a unit.
+
+        Returns:
+            The worker's number; -1 where the unit is not running.
+        """
+        with self._lock:
+            return self._ledger.workers[number] if self._ledger.states[number] == RUNNING else -1
+
+    def at_work(self) -> list[int]:
+        """The units that are running now. O(units) with a small factor.
+
+        Returns:
+            Their numbers.
+        """
+        with self._lock:
+            states = self._ledger.states
+            found: list[int] = []
+            number = states.find(RUNNING)
+            while number >= 0:
+                found.append(number)
+                number = states.find(RUNNING, number + 1)
+            return found
+
+    @property
+    def over(self) -> bool:
+        """Whether every unit has ended."""
+        with self._lock:
+            return not self._open
+
+    def _finish(self) -> None:
+        for gate in self._gates:
+            gate.dismissed = True
+            gate.lock.release()
+        self._gates.clear()
+        self._on_over()

@@ -1,0 +1,82 @@
+"""Run: one attempt of one unit as an object that any pool can call, in this process or another."""
+
+import asyncio
+import contextvars
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import cloudpickle
+
+from qp_core.context import ExecutionContext
+from qp_core.loop import awaited, is_awaitable
+from qp_core.vocabulary import UnitId
+
+
+@attrs.frozen
+class JobOutcome:
+    """What a job says when it is over. Times are monotonic seconds of the machine that ran it."""
+
+    value: Any
+    error: BaseException | None
+    started: float
+    ended: float
+    metrics: dict[str, Any]
+    writes: dict[str, Any]
+    trace: str = ""
+    """The traceback as text: the object's own does not survive pickling."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By value where need be, as the job came: a result may be of a class that only the main module defines.
+        return _outcome, (cloudpickle.dumps(tuple(getattr(self, field.name) for field in attrs.fields(JobOutcome))),)
+
+
+@attrs.define(eq=False)
+class Job:
+    """One attempt of one unit.
+
+    In the same process it is called as it is. Only when a pool pickles it does it become bytes: by reference where pickle
+    can, by value (cloudpickle) where it cannot, so that lambdas and closures travel too; what runs there is no part of the
+    run, so context variables stay behind.
+
+    Attributes:
+        unit_id: For error messages.
+        function: The unit's.
+        argument: What it is called with; often the context itself.
+        context: The unit's context.
+        variables: The context variables to run in; None for those of the place where it is called.
+    """
+
+    unit_id: UnitId
+    function: Callable[[Any], Any]
+    argument: Any
+    context: ExecutionContext
+    variables: contextvars.Context | None
+
+    def __call__(self) -> JobOutcome:
+        value: Any = None
+        error: BaseException | None = None
+        started = time.monotonic()
+        try:
+            value = self.function(self.argument) if self.variables is None else self.variables.run(self.function, self.argument)
+            if is_awaitable(value):
+                value = asyncio.run(awaited(value))
+        except BaseException as raised:  # noqa: BLE001 - whatever a unit raises is its outcome, and must not hurt the pool
+            error = raised
+        trace = "" if error is None else "".join(traceback.format_exception(error))
+        return JobOutcome(value, error, started, time.monotonic(), dict(self.context.metrics), self.context.writes(), trace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        same = self.argument is self.context
+        return _unpacked, (self.unit_id, cloudpickle.dumps((self.function, None if same else self.argument, self.context)), same)
+
+
+def _outcome(packed: bytes) -> JobOutcome:
+    return JobOutcome(*cloudpickle.loads(packed))
+
+
+def _unpacked(unit_id: UnitId, packed: bytes, same: bool) -> Job:  # noqa: FBT001 - called by pickle, which has no keywords
+    function, argument, context = cloudpickle.loads(packed)
+    return Job(unit_id, function, context if same else argument, context, None)

@@ -1,0 +1,270 @@
+"""Plan: units that have been checked and frozen into a graph that can run.
+
+A plan knows which unit waits for which, and can draw itself. It does not know in which order ready units will run
+(`strategy`), nor where (`executor`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+import attrs
+
+from qp_core import graph
+from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, MissingDependencyError
+from qp_core.unit import QuantumUnit, durations
+from qp_core.vocabulary import UnitId
+
+PLAN_SCHEMA = 1
+"""Version of what `ExecutionPlan.to_data` writes; raised when a field changes its meaning."""
+
+AnyUnit = QuantumUnit[Any, Any]
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ExecutionPlan:
+    """A checked, unchanging graph of units, made by `ExecutionPlan.of` or `QuantumPartitioner.build_execution_plan`.
+
+    Units are numbered in the order in which they were added ("plan order"); `needs` and `children` speak in these
+    numbers, everything else in ids. What is only for people to look at (levels, sets, pictures) is made when it is
+    asked for.
+
+    Attributes:
+        nodes: The units in plan order.
+        index: The number of each unit.
+        needs: For each unit, the numbers of those it depends on.
+        children: For each unit, the numbers of those that depend on it.
+        order: The numbers in an order in which each unit comes after all that it needs.
+    """
+
+    nodes: tuple[AnyUnit, ...]
+    index: Mapping[UnitId, int]
+    needs: Sequence[Sequence[int]]
+    children: Sequence[Sequence[int]]
+    order: Sequence[int]
+
+    @classmethod
+    def of(cls, units: Mapping[UnitId, AnyUnit], circular: type[CircularDependency] = CircularDependencyError) -> "ExecutionPlan":
+        """Check units and freeze them into a plan.
+
+        Time and memory are O(n + e) for n units and e dependencies.
+
+        Args:
+            units: The units by id.
+            circular: The class of error for a ring.
+
+        Returns:
+            The plan; a later change of the mapping does not touch it.
+
+        Raises:
+            GraphError: A unit stands under an id that is not its own.
+            MissingDependencyError: A unit names a dependency that is not there.
+            CircularDependency: Units wait for each other; raised as the class given.
+        """
+        index = {unit_id: number for number, unit_id in enumerate(units)}
+        nodes = tuple(units.values())
+        needs: list[Sequence[int]] = []
+        forward = False  # whether some unit needs one that was added after it: without that there is no ring, and no need to sort
+        find = index.__getitem__
+        for number, unit_id, unit in zip(index.values(), index, nodes, strict=True):
+            if unit.id != unit_id:
+                msg = f"unit {unit.id!r} stands under the id {unit_id!r}; use its own id as the key"
+                raise GraphError(msg)
+            if not unit.dependencies:
+                needs.append(())
+                continue
+            try:
+                need = tuple(map(find, unit.dependencies))
+            except (KeyError, TypeError):
+                _raise_missing(unit, index)
+            needs.append(need)
+            forward = forward or max(need) >= number
+        children = graph.children_of(needs)
+        order: Sequence[int] = range(len(nodes))
+        if forward:
+            order = graph.topological_order(needs, children)
+            if len(order) < len(nodes):
+                raise circular(tuple(nodes[number].id for number in graph.find_cycle(needs) or ()))
+        return cls(nodes=nodes, index=index, needs=needs, children=children, order=order)
+
+    def restricted_to(self, outputs: Iterable[UnitId]) -> "ExecutionPlan":
+        """The part of the plan that the given units need.
+
+        Args:
+            outputs: Ids of this plan.
+
+        Returns:
+            A plan of these units and their ancestors.
+
+        Raises:
+            MissingDependencyError: An output is no unit of the plan.
+        """
+        wanted = []
+        for output in outputs:
+            if output not in self.index:
+                raise MissingDependencyError.among("outputs", output, self.index)
+            wanted.append(self.index[output])
+        kept = graph.reachable(self.needs, wanted)
+        return ExecutionPlan.of({unit.id: unit for number, unit in enumerate(self.nodes) if number in kept})
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"<ExecutionPlan of {self.unit_count} units, {self.max_level} levels>"
+
+    @property
+    def units(self) -> dict[UnitId, AnyUnit]:
+        """The units by id, in plan order (a new dict: changing it changes no plan)."""
+        return dict(zip(self.index, self.nodes, strict=True))
+
+    @property
+    def unit_count(self) -> int:
+        """How many units there are."""
+        return len(self.nodes)
+
+    @cached_property
+    def execution_order(self) -> list[list[UnitId]]:
+        """The levels: units of one level do not depend on each other; within a level, in the order added.
+
+        For people to look at: a run does not wait for levels.
+        """
+        depth = graph.levels_of(self.needs, self.order)
+        levels: list[list[UnitId]] = [[] for _ in range(max(depth, default=-1) + 1)]
+        for level, unit in zip(depth, self.nodes, strict=True):
+            levels[level].append(unit.id)
+        return levels
+
+    @property
+    def levels(self) -> list[list[UnitId]]:
+        """The same as `execution_order`."""
+        return self.execution_order
+
+    @property
+    def max_level(self) -> int:
+        """How many levels there are."""
+        return len(self._widths)
+
+    @property
+    def max_parallel_units(self) -> int:
+        """The size of the largest level; 0 for the empty plan."""
+        return max(self._widths, default=0)
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        # Not from execution_order: a chain of a million units would pay for a million lists.
+        depth = graph.levels_of(self.needs, self.order)
+        widths = [0] * (max(depth, default=-1) + 1)
+        for level in depth:
+            widths[level] += 1
+        return widths
+
+    @cached_property
+    def dependencies(self) -> dict[UnitId, set[UnitId]]:
+        """For each unit, the ids it depends on."""
+        return self._by_id(self.needs)
+
+    @cached_property
+    def dependents(self) -> dict[UnitId, set[UnitId]]:
+        """For each unit, the ids that depend on it."""
+        return self._by_id(self.children)
+
+    def _by_id(self, edges: graph.Adjacency) -> dict[UnitId, set[UnitId]]:
+        nodes = self.nodes
+        return {unit.id: {nodes[number].id for number in others} for unit, others in zip(nodes, edges, strict=True)}
+
+    @cached_property
+    def critical_path(self) -> list[UnitId]:
+        """The longest chain of units, weighed by `metadata["expected_duration"]` (1 each where there is none)."""
+        return self.longest_chain(durations(self.nodes))
+
+    def longest_chain(self, weight: Sequence[float]) -> list[UnitId]:
+        """The chain that takes longest, given what each unit takes.
+
+        Args:
+            weight: One number a unit, in plan order.
+
+        Returns:
+            Ids from the first unit of the chain to the last.
+        """
+        return [self.nodes[number].id for number in graph.critical_path(self.needs, self.order, weight)]
+
+    def visualize(self) -> str:
+        """The graph in GraphViz's DOT language.
+
+        Ids are only ever labels, quoted and escaped, so that no id can add to the picture.
+
+        Returns:
+            A `digraph` with one line a unit and one a dependency; an edge points from what is needed to what needs it.
+        """
+        lines = ["digraph plan {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
+        lines += (f'  n{number} [label="{_dot_text(unit.id)}"];' for number, unit in enumerate(self.nodes))
+        lines += self._edges("  n{} -> n{};")
+        return "\n".join([*lines, "}", ""])
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flowchart.
+
+        Returns:
+            A `flowchart` with one line a unit and one a dependency.
+        """
+        lines = ["flowchart LR"]
+        lines += (f'  n{number}["{_mermaid_text(unit.id)}"]' for number, unit in enumerate(self.nodes))
+        lines += self._edges("  n{} --> n{}")
+        return "\n".join([*lines, ""])
+
+    def _edges(self, form: str) -> list[str]:
+        # dict.fromkeys: a dependency named twice is one edge
+        return [form.format(need, number) for number, needs in enumerate(self.needs) for need in dict.fromkeys(needs)]
+
+    def to_data(self) -> dict[str, Any]:
+        """The plan's shape as plain data for JSON: no functions, metadata or results.
+
+        Returns:
+            `{"schema": 1, "units": [{"id", "function", "dependencies", "timeout", "retries", "priority"}, ...]}`.
+        """
+        return {
+            "schema": PLAN_SCHEMA,
+            "units": [
+                {
+                    "id": unit.id,
+                    "function": function_name(unit.function),
+                    "dependencies": list(unit.dependencies),
+                    "timeout": unit.timeout,
+                    "retries": unit.retries,
+                    "priority": unit.priority,
+                }
+                for unit in self.nodes
+            ],
+        }
+
+
+def _raise_missing(unit: AnyUnit, index: Mapping[UnitId, int]) -> NoReturn:
+    for dependency in unit.dependencies:
+        if not isinstance(dependency, str) or dependency not in index:
+            raise MissingDependencyError.among(unit.id, dependency, index)
+    raise AssertionError(unit.id)  # pragma: no cover - only called where one is missing
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Where a function is from, for people to read.
+
+    Returns:
+        `module:qualified.name`; of a partial or an instance, that of what is called in the end.
+    """
+    inner = getattr(function, "func", function)
+    named = inner if hasattr(inner, "__qualname__") else type(inner)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _dot_text(text: str) -> str:
+    # DOT knows \n and \" in a quoted string and nothing else; other control characters would break the line format.
+    return "".join(_DOT_ESCAPES.get(char) or (char if char.isprintable() else f"\\\\u{{{ord(char):x}}}") for char in text)
+
+
+_DOT_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+
+
+def _mermaid_text(text: str) -> str:
+    # Mermaid has no escapes inside quotes but character codes; letters, digits and spaces stay readable.
+    return "".join(char if char.isalnum() or char in " _-.:/" else f"#{ord(char)};" for char in text)

@@ -1,0 +1,308 @@
+"""Which plugins there are: found through entry points, loaded when their seam is needed, left out when broken.
+
+An entry point of the group `quantum_partitioner` is named `<seam>.<name>` (`executors.thread`, `telemetry.metrics`); it is
+imported when that seam is first needed. One whose name says no seam is imported with whichever comes first. The built-ins are found in
+just this way: nothing here knows them by name.
+"""
+
+import functools
+import importlib.metadata
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+import pluggy
+
+from qp_core import hookspecs
+from qp_core.cache import cache_key
+from qp_core.context import ExecutionContext
+from qp_core.errors import PluginConflictError, PluginError, UnknownNameError
+from qp_core.fallback import Substitute
+from qp_core.plan import ExecutionPlan
+from qp_core.settings import Settings
+from qp_core.telemetry import HOOK_OF, Event, Listener, Listeners, listeners_of
+from qp_core.unit import QuantumUnit
+
+_log = logging.getLogger("qp_core")
+
+OWN_DISTRIBUTION = "quantum-partitioner"
+
+SEAMS: Mapping[str, str] = {
+    "executors": "executor",
+    "strategies": "strategy",
+    "caches": "cache",
+    "observers": "telemetry",
+    "commands": "command",
+}
+"""The provide hooks (`qp_<name>`), and how an error message calls one of what they provide."""
+
+_ENTRY_SEAM = {"observers": "telemetry"}  # where the entry points of a seam are named otherwise than its provide hook
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """What is known of one plugin.
+
+    Attributes:
+        name: Its entry point.
+        distribution: The distribution that brings it, if it is installed from one.
+        version: That distribution's version.
+        source: The module it is loaded from.
+        state: `found` (not yet needed), `loaded`, `blocked` (by a setting) or `broken`.
+        reason: Why it is blocked or broken.
+    """
+
+    name: str
+    distribution: str | None
+    version: str | None
+    source: str
+    state: str
+    reason: str | None = None
+
+
+class Plugins:
+    """The plugins of a process.
+
+    Args:
+        settings: What is blocked.
+        entry_points: Where plugins are found; those that are installed, if None.
+    """
+
+    def __init__(self, settings: Settings | None = None, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+        self._settings = settings or Settings.from_environment()
+        found = importlib.metadata.entry_points(group=hookspecs.PROJECT) if entry_points is None else entry_points
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._lock = threading.RLock()
+        self._info: dict[str, PluginInfo] = {}
+        self._waiting: dict[str, list[importlib.metadata.EntryPoint]] = {}
+        self._provided: dict[str, dict[str, Callable[..., Any]]] = {}
+        # Sorted, so that the order of answers does not depend on the order of installation.
+        for entry in sorted(set(found), key=lambda entry: entry.name):
+            self._admit(entry)
+
+    @classmethod
+    def installed(cls) -> "Plugins":
+        """The plugins that are installed here; looked up once a process.
+
+        Returns:
+            Always the same object.
+        """
+        with _installed_lock:
+            return _installed()
+
+    def _admit(self, entry: importlib.metadata.EntryPoint) -> None:
+        distribution = entry.dist
+        name = distribution.name if distribution else None
+        info = PluginInfo(
+            name=entry.name, distribution=name, version=distribution.version if distribution else None, source=entry.value, state="found"
+        )
+        if entry.name in self._settings.blocked_plugins:
+            info = attrs.evolve(info, state="blocked", reason="named in QP_BLOCK_PLUGINS")
+        elif not self._settings.autoload and name != OWN_DISTRIBUTION:
+            info = attrs.evolve(info, state="blocked", reason="QP_DISABLE_PLUGIN_AUTOLOAD is set")
+        else:
+            self._waiting.setdefault(entry.name.partition(".")[0], []).append(entry)
+        self._info[entry.name] = info
+
+    def listing(self) -> tuple[PluginInfo, ...]:
+        """Every plugin that was found. Imports none.
+
+        Returns:
+            One record a plugin, by name.
+        """
+        with self._lock:
+            return tuple(self._info[name] for name in sorted(self._info))
+
+    def _load(self, seam: str) -> None:
+        with self._lock:
+            known = {_ENTRY_SEAM.get(name, name) for name in SEAMS} | {"fallbacks"}
+            wanted = [name for name in self._waiting if name == seam or name not in known]
+            for entry in [entry for name in wanted for entry in self._waiting.pop(name)]:
+                self._load_one(entry)
+
+    def _load_one(self, entry: importlib.metadata.EntryPoint) -> None:
+        try:
+            plugin = entry.load()
+            self._manager.register(plugin, name=entry.name)
+            self._manager.check_pending()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way while it is imported, and must not stop the others
+            self._manager.unregister(name=entry.name) if self._manager.has_plugin(entry.name) else None
+            reason = f"{type(error).__name__}: {error}"
+            self._info[entry.name] = info = attrs.evolve(self._info[entry.name], state="broken", reason=reason)
+            _log.warning("plugin %r of %s (%s) is broken and left out: %s", entry.name, info.distribution, entry.value, reason)
+        else:
+            self._info[entry.name] = attrs.evolve(self._info[entry.name], state="loaded")
+
+    # ---- provide
+
+    def provided(self, seam: str) -> Mapping[str, Callable[..., Any]]:
+        """What the plugins of a seam provide, by name.
+
+        Args:
+            seam: A key of `SEAMS`.
+
+        Returns:
+            Names, each with what makes the thing.
+
+        Raises:
+            PluginConflictError: Two plugins provide the same name.
+        """
+        with self._lock:
+            if seam not in self._provided:
+                self._load(_ENTRY_SEAM.get(seam, seam))
+                self._provided[seam] = self._gathered(seam)
+            return self._provided[seam]
+
+    def _gathered(self, seam: str) -> dict[str, Callable[..., Any]]:
+        hook = f"qp_{seam}"
+        found: dict[str, Callable[..., Any]] = {}
+        origin: dict[str, str] = {}
+        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+            for name, maker in self._answer(impl, hook, {}).items():
+                if name in found:
+                    other = origin[name]
+                    problem = f"provides {name!r}, which {other!r} (from {self._distribution(other)}) provides too; block one of them"
+                    raise PluginConflictError(impl.plugin_name, hook, problem, self._distribution(impl.plugin_name))
+                found[name], origin[name] = maker, impl.plugin_name
+        return dict(sorted(found.items()))
+
+    def make(self, seam: str, name: str, *arguments: Any, **options: Any) -> Any:
+        """Make one of what a seam provides.
+
+        Args:
+            seam: A key of `SEAMS`.
+            name: Which.
+            *arguments: For what makes it.
+            **options: For what makes it.
+
+        Returns:
+            A new object.
+
+        Raises:
+            UnknownNameError: Nobody provides that name; the message lists what there is.
+        """
+        return self.maker(seam, name)(*arguments, **options)
+
+    def maker(self, seam: str, name: str) -> Callable[..., Any]:
+        """What makes one of what a seam provides; also for checking a name early.
+
+        Returns:
+            The factory.
+
+        Raises:
+            UnknownNameError: Nobody provides that name; the message lists what there is.
+        """
+        there = self.provided(seam)
+        if name not in there:
+            raise UnknownNameError(SEAMS[seam], name, tuple(there))
+        return there[name]
+
+    def _distribution(self, plugin: str) -> str | None:
+        info = self._info.get(plugin)
+        return None if info is None else info.distribution
+
+    # ---- decide
+
+    def _answer(self, impl: pluggy.HookImpl, hook: str, arguments: Mapping[str, Any]) -> Any:
+        try:
+            return impl.function(*[arguments[name] for name in impl.argnames])
+        except Exception as error:
+            problem = f"raised {type(error).__name__}: {error}"
+            raise PluginError(impl.plugin_name, hook, problem, self._distribution(impl.plugin_name)) from error
+
+    def _decided(self, seam: str, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+        # Not through pluggy's call: that says what was raised, but not by whom.
+        self._load(seam)
+        for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            answer = self._answer(impl, hook, arguments)
+            if answer is not None:
+                return impl.plugin_name, answer
+        return None
+
+    def choose_strategy(self, plan: ExecutionPlan) -> str | None:
+        """Ask the plugins for a strategy.
+
+        Returns:
+            A strategy's name, or None.
+
+        Raises:
+            PluginError: A plugin named a strategy that is not there.
+        """
+        answer = self._decided("strategies", "qp_choose_strategy", plan=plan)
+        if answer is None:
+            return None
+        if answer[1] not in self.provided("strategies"):
+            problem = str(UnknownNameError("strategy", answer[1], tuple(self.provided("strategies"))))
+            raise PluginError(answer[0], "qp_choose_strategy", problem, self._distribution(answer[0]))
+        return str(answer[1])
+
+    def cache_key(self, unit: QuantumUnit[Any, Any], context: Mapping[str, Any]) -> str | None:
+        """Ask the plugins for a cache key; `cache.cache_key` where none answers.
+
+        Returns:
+            The key.
+
+        Raises:
+            PluginError: A plugin answered something that is no string.
+        """
+        answer = self._decided("caches", "qp_cache_key", unit=unit, context=context)
+        if answer is None:
+            return cache_key(unit, context)
+        if not isinstance(answer[1], str):
+            problem = f"answered {answer[1]!r} for unit {unit.id!r}; a key is a string"
+            raise PluginError(answer[0], "qp_cache_key", problem, self._distribution(answer[0]))
+        return answer[1]
+
+    def fallback(self, unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext) -> Substitute | None:
+        """Ask the plugins for what stands in for a failed unit.
+
+        Returns:
+            The first substitute, or None.
+
+        Raises:
+            PluginError: A plugin answered something else.
+        """
+        answer = self._decided("fallbacks", "qp_fallback", unit=unit, error=error, attempt=attempt, context=context)
+        if answer is None:
+            return None
+        if not isinstance(answer[1], Substitute):
+            problem = f"answered {answer[1]!r} for unit {unit.id!r}; answer Substitute(value), or None"
+            raise PluginError(answer[0], "qp_fallback", problem, self._distribution(answer[0]))
+        return answer[1]
+
+    # ---- observe
+
+    def listeners(self, observers: Iterable[tuple[str, object]]) -> Listeners:
+        """Who listens to a run: the plugins that implement observe hooks, and the run's own observers.
+
+        Args:
+            observers: Names and objects that were asked for.
+
+        Returns:
+            The listeners, looked up once.
+        """
+        self._load("telemetry")
+        found: dict[type[Event], list[Listener]] = {kind: [] for kind in HOOK_OF}
+        for kind, hook in HOOK_OF.items():
+            for impl in getattr(self._manager.hook, hook).get_hookimpls():
+                found[kind].append((impl.plugin_name, impl.function if impl.argnames else _deaf(impl.function)))
+        for name, observer in observers:
+            for kind, listener in listeners_of(name, observer).items():
+                found[kind].append(listener)
+        return Listeners({kind: tuple(listeners) for kind, listeners in found.items()})
+
+
+def _deaf(function: Callable[[], object]) -> Callable[[Any], object]:
+    """Call a hook implementation that takes no event."""
+    return lambda _: function()
+
+
+_installed_lock = threading.Lock()
+
+
+@functools.cache
+def _installed() -> Plugins:
+    return Plugins()

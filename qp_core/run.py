@@ -1,0 +1,485 @@
+"""Run: one execution of one plan, with all of its state; nothing of it lives in units or partitioners.
+
+An executor drives a run with three verbs: `begin` (how workers are started), `work` (what each worker does until the run is
+over) and `attend` (what the thread that waits for the run does: keep its time, take its messages). Every change of a unit's
+state passes through the frontier.
+"""
+
+import asyncio
+import contextvars
+import functools
+import logging
+import random
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from qp_core.attempt import Attempts, OffLoop
+from qp_core.cache import Cache
+from qp_core.clock import Clock, Inbox, SystemClock, Timers
+from qp_core.context import ContextHome, running
+from qp_core.crew import Crew, Worker
+from qp_core.errors import PluginError, UnitTimeoutError, name_list
+from qp_core.frontier import LOST, NONE_READY, Budget, Frontier
+from qp_core.job import Job, JobOutcome
+from qp_core.plan import ExecutionPlan
+from qp_core.report import CANCELED, RUNNING, TIMEOUT, ExecutionResult, Ledger, RunReport
+from qp_core.settlement import Policies, Settlement
+from qp_core.telemetry import Listeners, RunFinished, RunStarted
+from qp_core.vocabulary import UnitId, UnitState
+
+_log = logging.getLogger("qp_core")
+
+INTERRUPT = object()
+"""What a signal handler puts into a run's inbox."""
+
+_OVER = object()
+_LAST_MOMENT_S = 0.25
+"""How long cancelled tasks have to end by themselves before their units are given up."""
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """How one execution is to go: the arguments of `execute`, checked.
+
+    Attributes:
+        mode: The executor's name.
+        strategy: The strategy's name.
+        max_workers: The most units at once; None is no bound.
+        deadline_s: The most seconds for the whole run.
+        fail_fast: Whether the first failure cancels the rest.
+        grace_s: How long running units may go on after Ctrl-C.
+        known: Results that are known beforehand.
+        outputs: Which results are kept (the plan is restricted to what they need); None keeps all.
+    """
+
+    mode: str
+    strategy: str = "fifo"
+    max_workers: int | None = None
+    deadline_s: float | None = None
+    fail_fast: bool = False
+    grace_s: float = 1.0
+    known: Mapping[UnitId, Any] = attrs.Factory(dict)
+    outputs: tuple[UnitId, ...] | None = None
+
+
+class Run:
+    """One execution: what executors drive, and what `cancel` stops.
+
+    Args:
+        plan: What runs.
+        context: The caller's context: a mapping, or anything else, which units then get as it is.
+        options: How.
+        policies: Whom to ask for cache keys and fallbacks.
+        order: Unit numbers, most urgent first; None is the order of arrival.
+        listeners: Whom to tell.
+        cache: Where results may be found; None caches nothing.
+        clock: Where time comes from.
+        rng: Where jitter comes from.
+
+    Attributes:
+        run_id: Unique.
+        plan: What runs.
+        options: How.
+        clock: Where time comes from.
+        budget: How many may run at once, shared with the runs around this one.
+        loop: The event loop that units should run on in async mode; None where the executor makes one.
+        signals: How often Ctrl-C or SIGTERM came.
+        here: The worker that runs units in the thread that waits for the run; None where other threads do.
+        guarded: Whether these are told to the run; if not, a KeyboardInterrupt may come out of any unit in the main thread.
+    """
+
+    def __init__(
+        self,
+        plan: ExecutionPlan,
+        context: Any,
+        options: RunOptions,
+        *,
+        policies: Policies,
+        order: Sequence[int] | None = None,
+        listeners: Listeners | None = None,
+        cache: Cache | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.plan = plan
+        self.options = options
+        self.clock: Clock = clock or SystemClock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.signals = 0
+        self.guarded = threading.current_thread() is not threading.main_thread()
+        self.here: Worker | None = None
+        self.inbox: Inbox = Inbox()
+        self._timers = Timers(self.clock, self.inbox)
+        self._listeners = listeners or Listeners({})
+        self._outer = contextvars.copy_context().get(running)
+        self._nested: set[Run] = set()
+        self._nested_lock = threading.Lock()
+        if isinstance(self._outer, Worker):
+            self.budget = Budget(1, self._outer.budget)
+        else:
+            self.budget = Budget(_bound(options.max_workers))
+        self._stop: Callable[[], None] | None = None
+        self._over = False
+        self._broken: BaseException | None = None
+        self._result: ExecutionResult[Any] | None = None
+        self._zero = self.clock.now()
+        self._started_utc = self.clock.utc()
+        self._ledger, self._frontier = self._laid_out(order)
+        self._crew = Crew(self, self._frontier)
+        rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        settle = Settlement(
+            run_id=self.run_id,
+            ledger=self._ledger,
+            frontier=self._frontier,
+            timers=self._timers,
+            clock=self.clock,
+            listeners=self._listeners,
+            policies=policies,
+            rng=rng,
+            on_failure=functools.partial(self.cancel, "fail_fast") if options.fail_fast else None,
+        )
+        self._settlement = settle
+        self._attempts = self._made_attempts(context, policies, cache)
+
+    def _laid_out(self, order: Sequence[int] | None) -> tuple[Ledger, Frontier]:
+        plan, options = self.plan, self.options
+        ledger = Ledger(plan)
+        known = [plan.index[unit_id] for unit_id in options.known]
+        for number in known:
+            ledger.values[number] = options.known[plan.nodes[number].id]
+            ledger.note(number, known=True)
+        keep = None
+        if options.outputs is not None:
+            ledger.frees = True
+            keep = {plan.index[unit_id] for unit_id in options.outputs}
+        on_over = functools.partial(self.inbox.put, _OVER)
+        return ledger, Frontier(ledger, order, self.budget, known=known, keep=keep, on_over=on_over)
+
+    def _made_attempts(self, context: Any, policies: Policies, cache: Cache | None) -> Attempts:
+        fits = isinstance(context, Mapping)
+        environment = {"run_id": self.run_id, "execution_mode": self.options.mode, "max_workers": self.options.max_workers}
+        return Attempts(
+            run_id=self.run_id,
+            ledger=self._ledger,
+            frontier=self._frontier,
+            settlement=self._settlement,
+            crew=self._crew,
+            timers=self._timers,
+            clock=self.clock,
+            listeners=self._listeners,
+            policies=policies,
+            cache=cache,
+            home=ContextHome(plan=self.plan, given=dict(context) if fits else {}, values=self._ledger.values, environment=environment),
+            argument=context,
+            fits=fits,
+            interrupted=self._meant_by_user,
+            too_many_abandoned=functools.partial(self.cancel, "too many units could not be stopped"),
+        )
+
+    # ---- what executors call
+
+    @property
+    def max_workers(self) -> int | None:
+        """The most units at once; None is no bound."""
+        return self.options.max_workers
+
+    @property
+    def limited(self) -> bool:
+        """Whether a unit of this run may have to be given up while it runs, so that it must not run in the thread that waits."""
+        return self.options.deadline_s is not None or any(unit.timeout is not None for unit in self.plan.nodes)
+
+    def begin(self, spawn: Callable[[], None] | None, *, eager: bool = True, stop: Callable[[], None] | None = None) -> None:
+        """Let the run go: from here on units are handed out.
+
+        Args:
+            spawn: Starts one more worker and returns at once (it may `post`); None where the caller is the only worker.
+            eager: See `Frontier.begin`.
+            stop: Stops units that are running, where that can be done (cancels tasks); called from any thread.
+        """
+        self._stop = stop
+        if self._listeners.hear(RunStarted):
+            options = self.options
+            self._listeners.tell(
+                RunStarted(
+                    run_id=self.run_id,
+                    plan=self.plan,
+                    mode=options.mode,
+                    strategy=options.strategy,
+                    max_workers=options.max_workers,
+                    started_utc=self._started_utc,
+                )
+            )
+        for unit_id in self.options.known:
+            self._settlement.tell_finished(self.plan.index[unit_id])
+        if self.options.deadline_s is not None:
+            self._timers.add(self._zero + self.options.deadline_s, self._deadline_passed)
+        if isinstance(self._outer, Worker):
+            self._outer.run._enclose(self)
+        self._frontier.begin(spawn, _bound(self.options.max_workers), eager=eager)
+
+    def new_worker(self) -> Worker:
+        """Make a worker; each thread, task or place that runs units has one of its own.
+
+        Returns:
+            The worker; `leave` when it goes.
+        """
+        return self._crew.new()
+
+    def leave(self, worker: Worker) -> None:
+        """A worker goes, since nothing is ready for it; another may be called later."""
+        self._crew.leave(worker)
+
+    def attend(self) -> None:
+        """Keep the run's time and take its messages until every unit has ended; called by the thread that waits for the run."""
+        while not self._over:
+            self._attend_once()
+
+    def _attend_once(self) -> None:
+        try:
+            message = self._timers.wait(self._idle)
+        except KeyboardInterrupt:  # from a signal handler that is not ours
+            self.signals += 1
+            message = INTERRUPT
+        if message is _OVER:
+            self._over = True
+        elif message is INTERRUPT:
+            self.interrupt()
+        elif callable(message):
+            message()
+
+    def _idle(self) -> bool:
+        return self._ledger.states.count(RUNNING) == 0
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have the attending thread do something; may be called from anywhere, also from `spawn`."""
+        self.inbox.put(action)
+
+    def work(self, worker: Worker) -> None:
+        """Run units in this thread until the run is over, sleeping while none is ready."""
+        try:
+            number = self._frontier.take_or_sleep(worker.number)
+            while number >= 0 and self._attempts.run_ready(worker, number) != LOST:
+                number = self._frontier.take_or_sleep(worker.number)
+        except BaseException as error:  # noqa: BLE001 - nothing may be lost in a thread; `finish` raises it
+            self.break_off(error)
+
+    def work_here(self, worker: Worker) -> None:
+        """Run everything in this thread, which is also the one that waits for the run."""
+        self.here = worker
+        try:
+            while not self._over:
+                number = self._frontier.take(worker.number)
+                if number >= 0:
+                    self._attempts.run_ready(worker, number)
+                else:
+                    self._attend_once()
+        except BaseException as error:  # noqa: BLE001 - `finish` raises it, after the report is made
+            self.break_off(error)
+            self.attend()
+        finally:
+            self.here = None
+
+    async def work_async(self, worker: Worker, off_loop: OffLoop) -> None:
+        """Run units on the current event loop until none is ready; then the worker leaves.
+
+        Args:
+            worker: The current task's.
+            off_loop: Runs a blocking call elsewhere.
+        """
+        try:
+            await self._attempts.run_ready_async(worker, off_loop)
+        except BaseException as error:  # noqa: BLE001 - nothing may be lost in a task; `finish` raises it
+            if self._frontier.halted is None or not isinstance(error, asyncio.CancelledError):
+                self.break_off(error)
+        self._crew.leave(worker)
+
+    def take(self, worker: Worker) -> int:
+        """Take a ready unit for a place in a pool; the place leaves where there is none.
+
+        Returns:
+            The unit's number, or `NONE_READY`.
+        """
+        number = self._frontier.take(worker.number)
+        if number == NONE_READY:
+            self._crew.leave(worker)
+        return number
+
+    def job(self, worker: Worker, number: int) -> Job | None:
+        """One attempt of a unit, to be called in a pool; see `Attempts.job`."""
+        return self._attempts.job(worker, number)
+
+    def job_done(self, worker: Worker, number: int, outcome: JobOutcome | BaseException) -> int:
+        """Settle what a job came to; see `Attempts.job_done`. The place leaves where nothing is ready for it."""
+        following = self._attempts.job_done(worker, number, outcome)
+        if following == NONE_READY:
+            self._crew.leave(worker)
+        return following
+
+    # ---- stopping
+
+    def cancel(self, reason: str = "canceled") -> None:
+        """Hand out nothing more, and cancel what has not begun; coroutines that run are cancelled, functions run to their end.
+
+        May be called from any thread, and again. Returns without waiting.
+        """
+        self._settlement.halt(reason)
+        self._stop_running()
+
+    def _stop_running(self) -> None:
+        if self._stop is not None:
+            self._stop()
+        self._crew.cancel_awaiting()
+        for nested in self._inside():
+            nested.cancel(self._frontier.halted or "canceled")
+
+    def _enclose(self, nested: "Run") -> None:
+        with self._nested_lock:
+            self._nested.add(nested)
+        if self._frontier.halted is not None:
+            nested.cancel(self._frontier.halted)
+
+    def _inside(self) -> "list[Run]":
+        with self._nested_lock:
+            return list(self._nested)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the first time, running units may go on for the grace; the second time, stop at once."""
+        if self._frontier.halted == "interrupted":
+            self._stop_and_give_up()
+            return
+        self.halt_aside()
+        self._timers.add(self.clock.now() + self.options.grace_s, self._stop_and_give_up)
+
+    def halt_aside(self) -> None:
+        """The same as the first `interrupt`, from a thread beside the one that runs the units and has no time to attend."""
+        self._settlement.halt("interrupted")
+        for nested in self._inside():
+            nested.post(nested.interrupt)
+
+    @property
+    def over(self) -> bool:
+        """Whether every unit has ended."""
+        return self._frontier.over
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a unit had to be given up and still runs somewhere."""
+        return any(worker.still_busy is not None and worker.still_busy() for _, worker in self._crew.given_up)
+
+    def _stop_and_give_up(self) -> None:
+        self._stop_running()
+        # Tasks that were cancelled may end by themselves; threads can make no use of the time.
+        moment = _LAST_MOMENT_S if self._stop is not None else 0.0
+        self._timers.add(self.clock.now() + moment, functools.partial(self._give_up_running, "the run was interrupted"))
+
+    def _deadline_passed(self) -> None:
+        self._settlement.halt("deadline")
+        self._give_up_running("deadline", TIMEOUT)
+        self._stop_running()
+
+    def _give_up_running(self, why: str, state: int = CANCELED) -> None:
+        for number in self._frontier.at_work():
+            unit_id = self.plan.nodes[number].id
+            error: BaseException = asyncio.CancelledError(f"unit {unit_id!r} was given up, because {why}")
+            if state == TIMEOUT:
+                error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, self._stop is None, f"run's {why}")
+            worker = self._crew.of_number(self._frontier.owner(number))
+            if self._settlement.failure(number, None, error, state) and worker is not None:
+                self._crew.give_up(worker, number, replace=False)
+
+    def break_off(self, error: BaseException) -> None:
+        """End the run at once, because something beside its units went wrong; `finish` raises the error."""
+        if self._broken is None:
+            self._broken = error
+        self._settlement.halt("broken off")
+        self._give_up_running("the run was broken off")
+        self._stop_running()
+
+    def _meant_by_user(self) -> bool:
+        """Whether a KeyboardInterrupt that came out of a unit is the user's Ctrl-C; else the unit raised it by itself."""
+        if self.signals or not self.guarded:
+            self.signals += 1
+            self._settlement.halt("interrupted")
+            return True
+        return False
+
+    # ---- the end
+
+    @property
+    def result(self) -> ExecutionResult[Any]:
+        """What came of the run.
+
+        Raises:
+            RuntimeError: It is not over yet.
+        """
+        if self._result is None:
+            msg = f"run {self.run_id} is not over yet"
+            raise RuntimeError(msg)
+        return self._result
+
+    def finish(self) -> ExecutionResult[Any]:
+        """Close the run after its executor has returned.
+
+        Returns:
+            What came of it.
+        """
+        if not self._frontier.over:
+            still = [self.plan.nodes[number].id for number in self._frontier.at_work()]
+            problem = f"returned before the run was over (still running: {name_list(still)})"
+            self.break_off(PluginError(self.options.mode, "Executor.run", problem))
+        self._attempts.close(_LAST_MOMENT_S)
+        if isinstance(self._outer, Worker):
+            with self._outer.run._nested_lock:
+                self._outer.run._nested.discard(self)
+        for number, worker in self._crew.given_up:
+            if worker.still_busy is not None and worker.still_busy():
+                self._ledger.note(number, abandoned=True)
+        report = RunReport.of(
+            self._ledger,
+            self._zero,
+            run_id=self.run_id,
+            mode=self.options.mode,
+            strategy=self.options.strategy,
+            max_workers=self.options.max_workers,
+            started_utc=self._started_utc,
+            wall_s=self.clock.now() - self._zero,
+            stopped=self._frontier.halted,
+        )
+        result: ExecutionResult[Any] = ExecutionResult(self._ledger, report)
+        self._ledger.values = []  # the result has them now; a freed one must not live on here
+        if self._listeners.hear(RunFinished):
+            self._listeners.tell(RunFinished(run_id=self.run_id, report=report))
+        _warn_of(report)
+        self._result = result
+        return result
+
+    def raise_what_broke(self) -> None:
+        """Raise what ended the run from outside its units: an engine's or plugin's error, or Ctrl-C.
+
+        Raises:
+            BaseException: What broke it.
+            KeyboardInterrupt: The user pressed Ctrl-C, or the process was told to end.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self.signals:
+            raise KeyboardInterrupt
+
+
+def _bound(max_workers: int | None) -> int:
+    return sys.maxsize if max_workers is None else max_workers
+
+
+def _warn_of(report: RunReport) -> None:
+    failed = report.in_state(UnitState.FAILED, UnitState.TIMEOUT)
+    if failed:
+        skipped = report.counts.get(UnitState.SKIPPED, 0)
+        _log.warning("%d of %d units failed: %s; %d skipped because of them", len(failed), len(report.units), name_list(failed), skipped)
+    if report.abandoned:
+        _log.warning("%d units could not be stopped and may still be running: %s", len(report.abandoned), name_list(report.abandoned))

@@ -1,0 +1,209 @@
+"""Run: what the end of an attempt means — another attempt, a stand-in, or the end of the unit and what follows for others.
+
+Whoever claims a unit first settles it; then observers are told, and only then do dependents become ready. So observers hear
+of every unit once, and of a dependency before its dependents.
+"""
+
+import functools
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from qp_core.clock import Clock, Timers
+from qp_core.context import ExecutionContext
+from qp_core.fallback import Substitute
+from qp_core.frontier import Frontier
+from qp_core.report import CANCELED, COMPLETED, PENDING, STATES, Ledger
+from qp_core.telemetry import Listeners, UnitFinished, UnitRetrying
+from qp_core.unit import QuantumUnit
+from qp_core.vocabulary import UnitId
+
+AnyUnit = QuantumUnit[Any, Any]
+
+
+class Policies(Protocol):
+    """What plugins decide while a run goes on. Each may raise `PluginError`, which ends the run."""
+
+    def cache_key(self, unit: AnyUnit, context: Mapping[str, Any]) -> str | None:
+        """The key of a unit's result; None where it is not to be cached."""
+        ...
+
+    def fallback(self, unit: AnyUnit, error: BaseException, attempt: int, context: ExecutionContext) -> Substitute | None:
+        """What stands in for a failed unit."""
+        ...
+
+
+def _name_unit(error: BaseException, unit_id: UnitId, attempts: int) -> None:
+    # In an ExceptionGroup or a traceback far away, the exception itself must say whose it is.
+    note = f"raised by unit {unit_id!r}" + (f", attempt {attempts}" if attempts > 1 else "")
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+class Settlement:
+    """Settles the units of one run.
+
+    Args:
+        run_id: For the events.
+        ledger: What is settled.
+        frontier: Who is told.
+        timers: Where units wait for another attempt.
+        clock: Whose time counts.
+        listeners: The observers.
+        policies: Who offers fallbacks.
+        rng: Where jitter comes from.
+        on_failure: Called when a unit has failed for good, before its cone is counted as ended; None for nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        ledger: Ledger,
+        frontier: Frontier,
+        timers: Timers,
+        clock: Clock,
+        listeners: Listeners,
+        policies: Policies,
+        rng: random.Random,
+        on_failure: Callable[[], None] | None,
+    ) -> None:
+        self._run_id = run_id
+        self._ledger = ledger
+        self._frontier = frontier
+        self._timers = timers
+        self._clock = clock
+        self._listeners = listeners
+        self._policies = policies
+        self._rng = rng
+        self._on_failure = on_failure
+
+    def value(self, number: int, worker: int | None, value: Any, started: float = 0.0, **notes: Any) -> bool:
+        """End a unit with a result.
+
+        Args:
+            number: The unit.
+            worker: Who ran it; None where it does not matter.
+            value: Its result.
+            started: When the attempt began; 0.0 keeps what is noted.
+            **notes: What is worth noting (`cached`, `used_fallback`, `error`).
+
+        Returns:
+            False where somebody else has settled it.
+        """
+        if not self._frontier.claim(number, worker, COMPLETED, value, started, self._clock.now()):
+            return False
+        if notes:
+            self._ledger.note(number, **notes)
+        self.tell_finished(number)
+        self._frontier.release(number)
+        return True
+
+    def failure(self, number: int, worker: int | None, error: BaseException, state: int, started: float = 0.0) -> bool:
+        """End a unit without a result, and skip what waits for it.
+
+        Args:
+            number: The unit.
+            worker: Who ran it; None where the coordinator takes it from whoever runs it.
+            error: Why.
+            state: The code of its last state.
+            started: When the attempt began; 0.0 keeps what is noted.
+
+        Returns:
+            False where somebody else has settled it.
+        """
+        if not self._frontier.claim(number, worker, state, None, started, self._clock.now()):
+            return False
+        _name_unit(error, self._ledger.plan.nodes[number].id, self._ledger.notes_of(number).attempts)
+        self._ledger.note(number, error=error)
+        self.tell_finished(number)
+        skipped = self._frontier.skip_cone(number)
+        for child in skipped:
+            self.tell_finished(child)
+        if self._on_failure is not None and state != CANCELED:
+            self._on_failure()
+        self._frontier.end([number, *skipped])
+        return True
+
+    def attempt_failed(
+        self, number: int, worker: int, error: BaseException, state: int, started: float, context: ExecutionContext
+    ) -> Substitute | bool:
+        """Decide about a failed attempt, and settle it unless a fallback answers.
+
+        Args:
+            number: The unit.
+            worker: Who ran it.
+            error: What it raised.
+            state: The code of the state that it would end in.
+            started: When the attempt began; 0.0 keeps what is noted.
+            context: What it was called with.
+
+        Returns:
+            The substitute, which is still to be awaited, and settled by `value`; else whether the unit was this worker's to settle.
+        """
+        wait = self._wait_before_retry(number, error, started)
+        if wait is not None:
+            return self._wait(number, worker, error, started, wait)
+        unit = self._ledger.plan.nodes[number]
+        substitute = self._policies.fallback(unit, error, self._ledger.notes_of(number).attempts, context)
+        return self.failure(number, worker, error, state, started) if substitute is None else substitute
+
+    def _wait_before_retry(self, number: int, error: BaseException, started: float) -> float | None:
+        unit, notes = self._ledger.plan.nodes[number], self._ledger.notes_of(number)
+        if notes.attempts > unit.retries or self._frontier.halted is not None or not isinstance(error, unit.retry.on):
+            return None
+        wait = unit.retry.wait_s(notes.attempts, error, self._rng)
+        limit = unit.retry.stop_after_s
+        first = notes.first_started or started or self._ledger.started[number]
+        if limit is not None and self._clock.now() + wait - first > limit:
+            return None
+        return wait
+
+    def _wait(self, number: int, worker: int, error: BaseException, started: float, wait: float) -> bool:
+        if not self._frontier.claim(number, worker, PENDING, None, started, self._clock.now()):
+            return False
+        attempts = self._ledger.notes_of(number).attempts
+        self._ledger.note(number, error=error)
+        if self._listeners.hear(UnitRetrying):
+            unit_id = self._ledger.plan.nodes[number].id
+            self._listeners.tell(UnitRetrying(run_id=self._run_id, unit_id=unit_id, attempt=attempts, error=error, wait_s=wait))
+        if self._frontier.withdraw(number):  # the run was halted between the decision and the claim
+            self.tell_finished(number)
+            self._frontier.end([number])
+        else:
+            self._timers.add(self._clock.now() + wait, functools.partial(self._retry, number, attempts + 1))
+        return True
+
+    def _retry(self, number: int, attempt: int) -> None:
+        self._ledger.note(number, attempts=attempt)
+        self._frontier.requeue(number)
+
+    def halt(self, reason: str) -> None:
+        """Hand out nothing more, and cancel every unit that has not begun."""
+        canceled = self._frontier.halt(reason)
+        for number in canceled:
+            self.tell_finished(number)
+        if canceled:
+            self._frontier.end(canceled)
+
+    def tell_finished(self, number: int) -> None:
+        """Tell the observers of a unit's end."""
+        if not self._listeners.hear(UnitFinished):
+            return
+        ledger = self._ledger
+        notes, ran, cause = ledger.notes_of(number), ledger.ran(number), ledger.causes.get(number)
+        self._listeners.tell(
+            UnitFinished(
+                run_id=self._run_id,
+                unit_id=ledger.plan.nodes[number].id,
+                state=STATES[ledger.states[number]],
+                value=ledger.values[number],
+                error=notes.error,
+                attempts=notes.attempts if ran else 0,
+                started=ledger.started[number] if ran else None,
+                ended=ledger.ended[number],
+                cause=None if cause is None else ledger.plan.nodes[cause].id,
+                cached=notes.cached,
+                used_fallback=notes.used_fallback,
+            )
+        )

@@ -1,0 +1,222 @@
+"""For authors of plugins, and for our own tests: a clock that jumps, a recorder, and the contracts of each seam.
+
+The contracts are plain functions that raise AssertionError with the broken rule in words.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qp_core.cache import MISS, Cache
+from qp_core.clock import Inbox
+from qp_core.executor import Executor
+from qp_core.partitioner import QuantumPartitioner
+from qp_core.plan import ExecutionPlan
+from qp_core.strategy import Strategy, checked_order
+from qp_core.telemetry import Event, RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
+from qp_core.vocabulary import UnitId, UnitState
+
+
+class FakeClock:
+    """A clock that stands still, and jumps to the next due time when no unit is running.
+
+    A retry that waits five seconds costs a test nothing. A unit that is to run out of time calls `advance` itself, or has
+    another thread call it.
+
+    Args:
+        start: Where its monotonic seconds begin; above 0, since 0.0 means "never" in a ledger.
+    """
+
+    def __init__(self, start: float = 1000.0) -> None:
+        self._lock = threading.Lock()
+        self._now = start
+        self._waiting: list[Inbox] = []
+        self.jumps: list[float] = []
+        """How far each jump went, in seconds."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        with self._lock:
+            return self._now
+
+    def utc(self) -> float:
+        """Seconds since the epoch."""
+        return 1_700_000_000.0 + self.now()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and wake whoever waits."""
+        with self._lock:
+            self._now += seconds
+            waiting, self._waiting = self._waiting, []
+        for inbox in waiting:
+            inbox.put(None)
+
+    def wait(self, inbox: Inbox, timeout_s: float | None, idle: Callable[[], bool]) -> object | None:
+        """Wait for a message; where only time can bring the run on, jump.
+
+        Args:
+            inbox: Where messages arrive.
+            timeout_s: The longest wait in seconds; None is for ever.
+            idle: Whether no unit is running.
+
+        Returns:
+            The message, or None.
+        """
+        try:
+            return inbox.get_nowait()
+        except queue.Empty:
+            pass
+        with self._lock:
+            if timeout_s is not None and timeout_s <= 0:
+                return None
+            if timeout_s is not None and idle() and inbox.empty():
+                self._now += timeout_s
+                self.jumps.append(timeout_s)
+                return None
+            self._waiting.append(inbox)
+        message = inbox.get()
+        with self._lock:
+            if inbox in self._waiting:
+                self._waiting.remove(inbox)
+        return message
+
+
+class Recorder:
+    """An observer that keeps every event in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def qp_run_started(self, event: RunStarted) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def qp_unit_started(self, event: UnitStarted) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def qp_unit_retrying(self, event: UnitRetrying) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def qp_unit_finished(self, event: UnitFinished) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def qp_run_finished(self, event: RunFinished) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def finished(self) -> list[UnitId]:
+        """The units that have ended, in order.
+
+        Returns:
+            Ids.
+        """
+        return [event.unit_id for event in self.events if isinstance(event, UnitFinished)]
+
+
+def _diamonds(count: int, function: Callable[[Any], Any], joined: Callable[[Any], Any]) -> QuantumPartitioner[Any, Any]:
+    """`count` diamonds in a row, each unit a number that proves what it was given.
+
+    .. code-block:: text
+
+        top_0 -> left_0, right_0 -> bottom_0 -> top_1 -> ...
+    """
+    partitioner: QuantumPartitioner[Any, Any] = QuantumPartitioner(max_workers=2)
+    before: list[UnitId] = []
+    for number in range(count):
+        top, left, right, bottom = (f"{part}_{number}" for part in ("top", "left", "right", "bottom"))
+        partitioner.add_unit(function, before, top)
+        partitioner.add_unit(function, [top], left)
+        partitioner.add_unit(function, [top], right)
+        partitioner.add_unit(joined, [left, right], bottom)
+        before = [bottom]
+    return partitioner
+
+
+def _sum_of_needs(context: Any) -> int:
+    return 1 + sum(context.unit_results.values())
+
+
+def _raise(context: Any) -> None:
+    msg = f"{context['who']} is meant to fail"
+    raise ValueError(msg)
+
+
+def check_executor(make: Callable[[], Executor]) -> None:
+    """The contract of an executor: every unit ends once, after what it needs, with the right result; failures stay in their cone.
+
+    Args:
+        make: Makes a new executor.
+
+    Raises:
+        AssertionError: The executor breaks a rule; the message says which.
+    """
+    expected = _diamonds(5, _sum_of_needs, _sum_of_needs).execute({}, execution_mode="sequential")
+    recorder = Recorder()
+    partitioner = _diamonds(5, _sum_of_needs, _sum_of_needs)
+    result = partitioner.execute({}, custom_executor=make(), telemetry=[recorder])
+    _demand(result == expected, f"results differ from sequential ones: {result} instead of {expected}")
+    order = recorder.finished()
+    _demand(sorted(order) == sorted(expected), f"each unit must end once; ended were {order}")
+    position = {unit_id: place for place, unit_id in enumerate(order)}
+    for unit_id, unit in partitioner.units.items():
+        for need in unit.dependencies:
+            _demand(position[need] < position[unit_id], f"{unit_id!r} ended before {need!r}, which it needs")
+    failing = _diamonds(2, _sum_of_needs, _raise).execute({"who": "bottom"}, custom_executor=make())
+    states = {unit_id: record.state for unit_id, record in failing.report.units.items()}
+    _demand(states["bottom_0"] is UnitState.FAILED, f"a unit that raises must be failed, not {states['bottom_0']}")
+    _demand(states["left_0"] is UnitState.COMPLETED, "a failure must not touch what does not depend on it")
+    _demand(states["bottom_1"] is UnitState.SKIPPED, f"what depends on a failed unit must be skipped, not {states['bottom_1']}")
+    empty: QuantumPartitioner[Any, Any] = QuantumPartitioner()
+    _demand(empty.execute({}, custom_executor=make()) == {}, "the empty graph must give an empty result")
+
+
+def check_strategy(make: Callable[[], Strategy]) -> None:
+    """The contract of a strategy: None, or every unit once, and the same answer for the same plan.
+
+    Args:
+        make: Makes a new strategy.
+
+    Raises:
+        AssertionError: The strategy breaks a rule; the message says which.
+    """
+    for plan in (_plan_of(()), _plan_of(("a",)), _diamonds(5, _sum_of_needs, _sum_of_needs).build_execution_plan()):
+        first, second = (make().order(plan) for _ in range(2))
+        checked_order(type(make()).__name__, first, plan)
+        _demand(first == second, f"the same plan was ordered in two ways: {first} and {second}")
+
+
+def _plan_of(names: Sequence[UnitId]) -> ExecutionPlan:
+    partitioner: QuantumPartitioner[Any, Any] = QuantumPartitioner()
+    for name in names:
+        partitioner.add_unit(_sum_of_needs, name=name)
+    return partitioner.build_execution_plan()
+
+
+def check_cache(make: Callable[[], Cache]) -> None:
+    """The contract of a cache: what was put is found, also None; what was not put or was deleted is `MISS`; counts are right.
+
+    Args:
+        make: Makes a new, empty cache.
+
+    Raises:
+        AssertionError: The cache breaks a rule; the message says which.
+    """
+    cache = make()
+    _demand(cache.get("absent") is MISS, "a key that was never put must give MISS")
+    for key, value in (("none", None), ("falsy", 0), ("list", [1, 2]), ("none", "changed")):
+        cache.put(key, value)
+        _demand(cache.get(key) == value, f"{key!r} must give {value!r} after it was put")
+    cache.delete("list")
+    cache.delete("absent")
+    _demand(cache.get("list") is MISS, "a deleted key must give MISS")
+    stats = cache.stats()
+    _demand((stats["entries"], stats["hits"], stats["misses"]) == (2, 4, 2), f"2 entries, 4 hits and 2 misses expected, not {dict(stats)}")
+
+
+def _demand(holds: bool, rule: str) -> None:  # noqa: FBT001 - the private spelling of assert, which -O takes away
+    if not holds:
+        raise AssertionError(rule)

@@ -1,0 +1,369 @@
+"""Define: one unit of work, what it waits for, and how it may be tried.
+
+A unit says nothing about the run: the attributes that show state and result look at the run that finished last.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+
+from qp_core.vocabulary import UnitFunction, UnitId, UnitState
+
+T = TypeVar("T")
+"""What a unit is given: the context."""
+R = TypeVar("R")
+"""What a unit returns."""
+
+_LARGEST_EXPONENT = 32  # 2.0**attempt stays a float; the cap has been reached long before
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """The wait that an error asks for, in seconds.
+
+    Looks at `error.retry_after`, then at `error.details["retry_after"]` (Atlas's errors keep it there).
+
+    Returns:
+        Seconds, or None where the error says nothing that makes sense.
+    """
+    asked = getattr(error, "retry_after", None)
+    details = getattr(error, "details", None)
+    if asked is None and isinstance(details, Mapping):
+        asked = details.get("retry_after")
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked < math.inf:
+        return float(asked)
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed attempt is made again, and after how long.
+
+    The wait before attempt k+1 is `min(base_s * 2**k, cap_s)` seconds, shortened at random by up to the fraction
+    `jitter`, so that units which failed together do not come back together; an error that asks for a longer
+    wait (`retry_after`) gets it. A waiting unit holds no worker.
+    """
+
+    on: tuple[type[Exception], ...] = attrs.field(default=(Exception,), converter=lambda kinds: (kinds,) if isinstance(kinds, type) else tuple(kinds))
+    """Exceptions worth another attempt. What is no `Exception` (KeyboardInterrupt, SystemExit) never is."""
+    base_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
+    cap_s: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    jitter: float = attrs.field(default=0.25, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
+    retry_after: Callable[[BaseException], float | None] = retry_after_of
+    stop_after_s: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    """No further attempt is begun later than this many seconds after the first one began."""
+
+    @on.validator
+    def _check_on(self, _: object, kinds: tuple[object, ...]) -> None:
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                msg = f"RetryPolicy.on holds {kind!r}, which is no Exception class; name the exceptions worth another attempt"
+                raise TypeError(msg)
+
+    def wait_s(self, attempt: int, error: BaseException, rng: random.Random) -> float:
+        """How long to wait after a failed attempt.
+
+        Args:
+            attempt: Attempts made so far, from 1.
+            error: What the last one raised.
+            rng: Where the jitter comes from.
+
+        Returns:
+            Seconds.
+        """
+        wait = min(self.base_s * 2.0 ** min(attempt, _LARGEST_EXPONENT), self.cap_s)
+        wait *= 1 - self.jitter * rng.random()
+        return max(wait, self.retry_after(error) or 0.0)
+
+
+DEFAULT_RETRY = RetryPolicy()
+"""What `retries=n` means without a policy: the seed's waits, with jitter."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What one run says of one unit, as the seed's attributes show it. Times are monotonic seconds."""
+
+    state: UnitState = UnitState.PENDING
+    result: Any = None
+    error: BaseException | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    attempt: int = 0
+
+
+NOTHING_YET = Outcome()
+
+
+class LatestRun(Protocol):
+    """Where a unit looks for its outcome in the run that finished last."""
+
+    def outcome_of(self, unit_id: UnitId) -> Outcome:
+        """The unit's outcome, or `NOTHING_YET`."""
+        ...
+
+
+class _Nowhere:
+    """The latest run of a unit that belongs to no partitioner."""
+
+    @staticmethod
+    def outcome_of(unit_id: UnitId) -> Outcome:  # noqa: ARG004 - the protocol's shape
+        return NOTHING_YET
+
+
+_NOWHERE = _Nowhere()
+
+
+def checked_limit(value: float | None, what: str) -> float | None:
+    """Check a time limit in seconds.
+
+    Args:
+        value: The limit; None is no limit.
+        what: How an error message calls it.
+
+    Returns:
+        The limit.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is zero, negative or NaN.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{what} is {value!r}; give seconds as a number, or None for no limit"
+        raise TypeError(msg)
+    if not value > 0:  # catches NaN too
+        msg = f"{what} is {value!r}; give seconds above 0, or None for no limit"
+        raise ValueError(msg)
+    return value
+
+
+def _checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
+    if isinstance(dependencies, str | bytes):
+        msg = f"unit {unit_id!r}: dependencies is the string {dependencies!r}; give a list of ids: [{dependencies!r}]"
+        raise TypeError(msg)
+    try:
+        return list(dependencies)
+    except TypeError:
+        msg = f"unit {unit_id!r}: dependencies is {dependencies!r}; give a list of ids"
+        raise TypeError(msg) from None
+
+
+def _checked_retries(unit_id: UnitId, retries: int) -> int:
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        msg = f"unit {unit_id!r}: retries is {retries!r}; give a whole number"
+        raise TypeError(msg)
+    if retries < 0:
+        msg = f"unit {unit_id!r}: retries is {retries}; give 0 or more"
+        raise ValueError(msg)
+    return retries
+
+
+@attrs.define(eq=False, init=False, repr=False)
+class QuantumUnit(Generic[T, R]):
+    """A self-contained piece of computation, and the units it waits for.
+
+    The definition (up to `fallback`) is read when a plan is built or a run begins; change a unit's id or dependencies,
+    and the plan must be built anew. `state`, `result`, `error`, `start_time`, `end_time` and `attempt` show the run
+    that finished last (all units of a partitioner switch to a finished run at once); assigning one by hand holds until
+    the next run ends.
+
+    Attributes:
+        id: Unique within its partitioner; any non-empty string.
+        function: Called with the unit's context. A coroutine function, or a function that returns an awaitable, is awaited.
+        dependencies: Ids of the units whose results this one needs.
+        timeout: The longest one attempt may take, in seconds; None is no limit.
+        retries: Further attempts after a failed one.
+        priority: Higher is sooner, under the `priority` strategy.
+        metadata: The user's own; some keys mean something to plugins (`fallback_value`, `resource_type`, `cacheable`, ...).
+        retry: Which failures are worth another attempt, and after what wait.
+        fallback: What stands in when the last attempt failed: a callable `(context, error)`, a `QuantumUnit` whose function is
+            called instead, or a list of these, tried in turn.
+    """
+
+    id: UnitId
+    function: UnitFunction
+    dependencies: list[UnitId]
+    timeout: float | None
+    retries: int
+    priority: float
+    metadata: dict[str, Any]
+    retry: RetryPolicy
+    fallback: Any
+    _latest: LatestRun
+    _by_hand: tuple[LatestRun, Outcome] | None
+
+    def __init__(  # noqa: PLR0917 - the seed's dataclass is positional
+        self,
+        id: UnitId,  # noqa: A002 - the seed's name
+        function: UnitFunction,
+        dependencies: Iterable[UnitId] = (),
+        timeout: float | None = None,
+        retries: int = 0,
+        priority: float = 0,
+        metadata: Mapping[str, Any] | None = None,
+        state: UnitState = UnitState.PENDING,
+        result: R | None = None,
+        error: BaseException | None = None,
+        start_time: float | None = None,
+        end_time: float | None = None,
+        attempt: int = 0,
+        *,
+        retry: RetryPolicy | None = None,
+        fallback: Any = None,
+    ) -> None:
+        if not isinstance(id, str):
+            msg = f"a unit's id is {id!r}; ids are non-empty strings"
+            raise TypeError(msg)
+        if not id:
+            msg = "a unit's id is the empty string; ids are non-empty strings"
+            raise ValueError(msg)
+        if not callable(function):
+            msg = f"unit {id!r}: function is {function!r}, which cannot be called"
+            raise TypeError(msg)
+        # What was not given is not checked: adding a plain unit stays cheap.
+        self.id = id
+        self.function = function
+        self.dependencies = _checked_dependencies(id, dependencies) if dependencies else []
+        self.timeout = None if timeout is None else checked_limit(timeout, f"unit {id!r}: timeout")
+        self.retries = 0 if retries == 0 and retries is not False else _checked_retries(id, retries)
+        self.priority = priority
+        if priority:
+            self._check_priority(priority)
+        self.metadata = {} if metadata is None else dict(metadata)
+        self.retry = DEFAULT_RETRY if retry is None else retry
+        self.fallback = fallback
+        self._latest = _NOWHERE
+        self._by_hand = None
+        if state is not UnitState.PENDING or result is not None or error is not None or attempt or start_time is not None:
+            shown = Outcome(state=state, result=result, error=error, start_time=start_time, end_time=end_time, attempt=attempt)
+            self._by_hand = (_NOWHERE, shown)
+
+    def _check_priority(self, priority: float) -> None:
+        if isinstance(priority, bool) or not isinstance(priority, int | float) or math.isnan(priority):
+            msg = f"unit {self.id!r}: priority is {priority!r}; give a number"
+            raise TypeError(msg)
+
+    def __repr__(self) -> str:
+        return f"QuantumUnit(id={self.id!r}, dependencies={self.dependencies!r}, state={self.state.value!r})"
+
+    def can_execute(self, completed_units: Iterable[UnitId]) -> bool:
+        """Whether every dependency is among the completed units.
+
+        Costs O(dependencies) for a set, O(dependencies * units) for a list.
+
+        Returns:
+            True also for a unit without dependencies.
+        """
+        return all(dependency in completed_units for dependency in self.dependencies)
+
+    def get_execution_time(self) -> float | None:
+        """Seconds from the start of the last attempt to its end.
+
+        Returns:
+            None where the unit did not run.
+        """
+        outcome = self._outcome()
+        if outcome.start_time is None or outcome.end_time is None:
+            return None
+        return outcome.end_time - outcome.start_time
+
+    @property
+    def execution_time(self) -> float | None:
+        """The same as `get_execution_time()`."""
+        return self.get_execution_time()
+
+    def _outcome(self) -> Outcome:
+        if self._by_hand is not None and self._by_hand[0] is self._latest_run():
+            return self._by_hand[1]
+        return self._latest.outcome_of(self.id)
+
+    def _latest_run(self) -> Any:
+        return getattr(self._latest, "result", self._latest)
+
+    def _show(self, **changes: Any) -> None:
+        self._by_hand = (self._latest_run(), attrs.evolve(self._outcome(), **changes))
+
+    def _shown_by(self, latest: LatestRun) -> None:
+        """Look at this partitioner's runs from now on; values given by hand hold until its next run ends."""
+        by_hand = self._by_hand
+        self._latest = latest
+        if by_hand is not None:
+            self._by_hand = (self._latest_run(), by_hand[1])
+
+    @property
+    def state(self) -> UnitState:
+        """The unit's state in the run that finished last."""
+        return self._outcome().state
+
+    @state.setter
+    def state(self, state: UnitState) -> None:
+        self._show(state=state)
+
+    @property
+    def result(self) -> R | None:
+        """What the unit returned in the run that finished last."""
+        result: R | None = self._outcome().result
+        return result
+
+    @result.setter
+    def result(self, result: R | None) -> None:
+        self._show(result=result)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the last attempt raised in the run that finished last; kept also where a fallback stood in."""
+        return self._outcome().error
+
+    @error.setter
+    def error(self, error: BaseException | None) -> None:
+        self._show(error=error)
+
+    @property
+    def start_time(self) -> float | None:
+        """When the last attempt began, in monotonic seconds."""
+        return self._outcome().start_time
+
+    @start_time.setter
+    def start_time(self, start_time: float | None) -> None:
+        self._show(start_time=start_time)
+
+    @property
+    def end_time(self) -> float | None:
+        """When the unit ended, in monotonic seconds."""
+        return self._outcome().end_time
+
+    @end_time.setter
+    def end_time(self, end_time: float | None) -> None:
+        self._show(end_time=end_time)
+
+    @property
+    def attempt(self) -> int:
+        """Attempts made in the run that finished last."""
+        return self._outcome().attempt
+
+    @attempt.setter
+    def attempt(self, attempt: int) -> None:
+        self._show(attempt=attempt)
+
+
+def durations(units: Sequence[QuantumUnit[Any, Any]]) -> list[float]:
+    """What each unit is expected to take: `metadata["expected_duration"]` in seconds, else 1.
+
+    Returns:
+        One number a unit, in their order.
+
+    Raises:
+        ValueError: A duration is negative, infinite, NaN or no number.
+    """
+    found: list[float] = []
+    for unit in units:
+        expected = unit.metadata.get("expected_duration", 1.0) if unit.metadata else 1.0
+        if isinstance(expected, bool) or not isinstance(expected, int | float) or not 0 <= expected < math.inf:
+            msg = f"unit {unit.id!r}: expected_duration is {expected!r}; give seconds, 0 or more"
+            raise ValueError(msg)
+        found.append(float(expected))
+    return found

@@ -1,0 +1,1 @@
+"""Caches: where results are found again."""

@@ -1,0 +1,84 @@
+"""Processes: units as jobs for the standard library's process pool, a new one for each run.
+
+Started by forkserver (spawn where there is none), never forked from a parent that has threads. Functions, contexts and results
+are pickled, lambdas and closures by value. What this pool cannot do: stop a unit that has run out of time (it is reported as
+abandoned), and outlive the death of one worker (all units that it held fail with it).
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from qp_core import ExecutionPlan, Executor, ExecutorFactory, Run, available_cores, hookimpl
+from qp_plugins.executors.futures import FuturesExecutor
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep new processes from running the program's main module again.
+
+    They need nothing from it: what is defined there travels by value. So scripts without an `if __name__ == "__main__"`, notebooks and
+    standard input work too.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
+
+
+def _context() -> BaseContext:
+    """A multiprocessing context whose processes start without the main module."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    process: Any = context.Process
+
+    class Process(process):
+        @staticmethod
+        def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+            with _main_hidden():
+                return process._Popen(process_obj)  # noqa: SLF001 - the seam that multiprocessing's own contexts use
+
+    return type("Context", (type(context),), {"Process": Process})()  # type: ignore[no-any-return]
+
+
+class ProcessExecutor:
+    """Runs units in up to `max_workers` processes."""
+
+    def workers(self, asked: int | None, plan: ExecutionPlan) -> int:  # noqa: PLR6301 - the protocol's shape
+        """As many as was asked for, else one a core, but never more than there are units."""
+        return max(1, min(asked or available_cores(), len(plan)))
+
+    def run(self, run: Run) -> None:
+        """Run every unit, and end the processes."""
+        pool = ProcessPoolExecutor(run.max_workers, mp_context=_context())
+        stop = functools.partial(pool.shutdown, wait=False, cancel_futures=True)
+        try:
+            FuturesExecutor(pool).run(run)
+        except BaseException:
+            stop()
+            raise
+        children = list((pool._processes or {}).values())  # noqa: SLF001 - the pool offers no other way to end a stuck worker
+        stop()
+        if run.stuck:
+            for child in children:
+                child.kill()
+        for child in children:
+            child.join()
+
+
+def _make(_: Any) -> Executor:
+    return ProcessExecutor()
+
+
+@hookimpl
+def qp_executors() -> Mapping[str, ExecutorFactory]:
+    """Offer `process`."""
+    return {"process": _make}

@@ -1,0 +1,1 @@
+"""Fallbacks: what stands in for a failed unit."""

@@ -1,0 +1,44 @@
+"""`unit.fallback`: a function, another unit, or a list of these, tried in turn until one gives a value."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from qp_core import ExecutionContext, QuantumUnit, Substitute, hookimpl, is_awaitable
+
+
+@hookimpl
+def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, context: ExecutionContext) -> Substitute | None:
+    """Call `unit.fallback`: a function with the context and the error, a unit's function with the context."""
+    if unit.fallback is None:
+        return None
+    choices: Sequence[Any] = unit.fallback if isinstance(unit.fallback, list | tuple) else (unit.fallback,)
+    return _first(choices, error, context)
+
+
+def _first(choices: Sequence[Any], error: BaseException, context: ExecutionContext) -> Substitute | None:
+    for place, choice in enumerate(choices):
+        try:
+            value = choice.function(context) if isinstance(choice, QuantumUnit) else choice(context, error)
+        except Exception as raised:  # noqa: BLE001 - the next choice has its turn, and the unit's own error keeps the note
+            _note(error, choice, raised)
+            continue
+        if is_awaitable(value):
+            return Substitute(_awaited(value, choices[place + 1 :], choice, error, context))
+        return Substitute(value)
+    return None
+
+
+async def _awaited(value: Awaitable[Any], others: Sequence[Any], choice: Any, error: BaseException, context: ExecutionContext) -> Any:
+    try:
+        return await value
+    except Exception as raised:
+        following = _first(others, error, context)
+        if following is None:
+            raise
+        _note(error, choice, raised)
+        return await following.value if is_awaitable(following.value) else following.value
+
+
+def _note(error: BaseException, choice: Any, raised: Exception) -> None:
+    name = repr(choice.id) if isinstance(choice, QuantumUnit) else getattr(choice, "__qualname__", repr(choice))
+    error.add_note(f"its fallback {name} raised {type(raised).__name__}: {raised}")

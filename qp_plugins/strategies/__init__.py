@@ -1,0 +1,1 @@
+"""Strategies: which of the ready units goes first."""

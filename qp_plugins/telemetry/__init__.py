@@ -1,0 +1,1 @@
+"""Observers: who hears what a run does."""

@@ -1,0 +1,56 @@
+"""What the tests of ingestion share: documents made on the spot, and an index in a folder of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from atlas_adapters.ingestion.extract import extract
+from atlas_adapters.ingestion.sources import Document, list_path
+
+
+@pytest.fixture
+def index_dir(tmp_path):
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder for documents."""
+    path = tmp_path / "documents"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def write(folder):
+    """Writes a file below the folder of documents and returns its path."""
+
+    def written(name, content=""):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return written
+
+
+@pytest.fixture
+def listed():
+    """The one document that a path lists as."""
+
+    def one(path: Path) -> Document:
+        (document,) = list_path(str(path))
+        assert isinstance(document, Document), document
+        return document
+
+    return one
+
+
+@pytest.fixture
+def extracted(write, listed):
+    """Writes a file and extracts it: `extracted("a.md", "# Title")`."""
+
+    def made(name, content):
+        return extract(listed(write(name, content)))
+
+    return made

@@ -1,0 +1,61 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas_adapters.ingestion.chunk import TARGET_CHARS, spans
+
+texts = st.text(alphabet=st.sampled_from("ab. \n\té"), max_size=400) | st.text(max_size=400)
+
+
+@given(texts, st.integers(1, 60))
+def test_spans_cover_every_word_once_and_in_order(text, target):
+    """Joined and split at white space, the spans are the words of the text: nothing lost, cut or repeated."""
+    pieces = [text[start:stop] for start, stop in spans(text, target)]
+    assert [word for piece in pieces for word in re.split(r"\s+", piece)] == re.findall(r"\S+", text)
+
+
+@given(texts, st.integers(1, 60))
+def test_a_span_is_too_long_only_if_it_is_one_word(text, target):
+    """No span is longer than asked for, unless a single word is; none begins or ends with white space."""
+    for start, stop in spans(text, target):
+        piece = text[start:stop]
+        assert piece == piece.strip()
+        assert len(piece) <= target or not re.search(r"\s", piece)
+
+
+def test_a_text_that_fits_is_one_span():
+    text = "  " + "x" * TARGET_CHARS + "\n"
+    assert list(spans(text)) == [(2, 2 + TARGET_CHARS)]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t ", "\u2003"], ids=["empty", "white space", "an em space"])
+def test_nothing_but_white_space_has_no_spans(text):
+    assert list(spans(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("aaaa bbbb.\n\ncc. dd\nee ff gg", "aaaa bbbb."),
+        ("aaaa bbbb\ncc. dd ee ff gg hh", "aaaa bbbb"),
+        ("aaaa bbbb. cc dd ee ff gg hh", "aaaa bbbb."),
+        ("aaaa bbbb cc dd ee ff gg hh", "aaaa bbbb cc dd ee"),
+    ],
+    ids=["a paragraph", "else a line", "else a sentence", "else a word"],
+)
+def test_a_span_ends_where_most_ends(text, first):
+    start, stop = next(spans(text, 18))
+    assert text[start:stop] == first
+
+
+def test_a_long_text_of_one_word_takes_linear_time():
+    """32 MB without white space is one span; a second pass over the text for each window would never end."""
+    text = "x" * (32 << 20)
+    assert list(spans(text)) == [(0, len(text))]
+
+
+def test_a_long_text_of_short_lines_takes_linear_time():
+    text = "word and word\n" * 200_000
+    assert sum(1 for _ in spans(text)) > len(text) // TARGET_CHARS

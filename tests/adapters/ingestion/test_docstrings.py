@@ -1,0 +1,112 @@
+import ast
+import pathlib
+import textwrap
+
+import pytest
+
+from atlas_adapters.ingestion.docstrings import docstring_entries
+
+SOURCE = textwrap.dedent(
+    '''
+    """The module."""
+
+    import sys
+
+
+    class A:
+        """A class."""
+
+        @property
+        def x(self) -> int:
+            """A property."""
+            return 1
+
+        class Inner:
+            "An inner class."
+
+        def silent(self):
+            return 2
+
+
+    async def run(a,
+                  b):
+        """Run.
+
+        For long.
+        """
+
+        def nobody_sees_me():
+            """Hidden."""
+
+
+    try:
+        import zlib
+    except ImportError:
+        def fallback(): "A fall-back."
+    else:
+        if sys.version_info > (3,):
+            def modern():
+                """Modern."""
+    '''
+)
+
+
+def found(source=SOURCE):
+    return {entry.title: entry for entry in docstring_entries(source, "mod")}
+
+
+def test_module_classes_and_functions_are_found_wherever_they_are_defined():
+    """In blocks too; but not inside functions, and not where there is no docstring."""
+    assert list(found()) == [
+        "mod",
+        "mod.A",
+        "mod.A.x",
+        "mod.A.Inner",
+        "mod.run",
+        "mod.fallback",
+        "mod.modern",
+    ]
+
+
+def test_an_entry_is_the_source_from_its_definition_to_the_end_of_its_docstring():
+    entries = found()
+    assert entries["mod"].text == '"""The module."""'
+    assert entries["mod.A.x"].text == 'def x(self) -> int:\n        """A property."""'
+    assert entries["mod.run"].text.startswith("async def run(a,\n              b):\n")
+    assert entries["mod.run"].text.endswith('For long.\n    """')
+    assert all(SOURCE[one.start :].startswith(one.text) for one in entries.values())
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"], ids=["CRLF", "CR"])
+def test_places_are_exact_whatever_ends_a_line(end):
+    source = 'x = "é"\n\ndef f():\n    """Do."""\n'.replace("\n", end)
+    entry = found(source)["mod.f"]
+    assert source[entry.start : entry.start + len(entry.text)] == f'def f():{end}    """Do."""'
+
+
+def test_places_are_exact_behind_letters_of_several_bytes_and_form_feeds():
+    source = 'x = "éü漢😀"; y = 1\n\f\nclass É:\n    def f(self, é="漢"): """Tú."""; z = 2\n'
+    entry = found(source)["mod.É.f"]
+    assert entry.text == 'def f(self, é="漢"): """Tú."""'
+    assert source.index("def f") == entry.start
+
+
+def test_places_are_exact_in_this_very_file():
+    with pathlib.Path(__file__).open(encoding="utf-8") as file:
+        source = file.read()
+    titles = [entry.title for entry in docstring_entries(source, "mod") if source[entry.start :].startswith(entry.text)]
+    documented = [
+        f"mod.{node.name}"
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)
+    ]
+    assert titles == documented
+
+
+def test_odd_escapes_warn_nobody():
+    """The parser warns of `\\d`; that is the author's business, not the reader's."""
+    assert found('def f():\n    """A \\d."""\n')["mod.f"].text == 'def f():\n    """A \\d."""'
+
+
+def test_no_docstring_is_no_entry():
+    assert docstring_entries("x = 1\nf'no {x} docstring'\n", "mod") == ()

@@ -1,0 +1,254 @@
+import multiprocessing
+import os
+import sqlite3
+import threading
+
+import pytest
+
+from atlas_adapters.ingestion.errors import IndexMissingError, IndexUnusableError
+from atlas_adapters.ingestion.index import Chunk, PassageIndex
+from atlas_adapters.ingestion.sources import Document, Kind
+from atlas_adapters.ingestion.store import FILE_NAME
+
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def document(path, *, stamp="1", library=False):
+    return Document(path=path, title=path, kind=Kind.TEXT, size_bytes=1, stamp=stamp, library=library)
+
+
+def chunks(*texts):
+    return [Chunk(title=f"title {i}", names="", start=100 * i, text=text) for i, text in enumerate(texts)]
+
+
+def put(index, path, *texts, run=1, **facts):
+    index.replace(document(path, **facts), "title", b"hash", chunks(*texts), run)
+
+
+def found(index, word):
+    return sorted(passage.text for passage in index.search(f'"{word}"', 100))
+
+
+@pytest.fixture
+def index(index_dir):
+    with PassageIndex.create(index_dir) as opened:
+        yield opened
+
+
+def test_a_passage_is_found_with_its_place(index):
+    put(index, "/a.md", "nothing", "the parrot rests")
+    (passage,) = index.search('"parrots"', 5)
+    assert (passage.source, passage.title, passage.start, passage.end) == ("/a.md", "title 1", 100, 116)
+    assert passage.text == "the parrot rests"
+    assert passage.score > 0
+
+
+def test_a_changed_document_is_replaced_whole(index):
+    put(index, "/a.md", "parrot one", "parrot two", "parrot three")
+    put(index, "/b.md", "parrot four")
+    put(index, "/a.md", "parrot five")
+    assert found(index, "parrot") == ["parrot five", "parrot four"]
+    assert index.counts() == (2, 2)
+    put(index, "/a.md")
+    assert found(index, "parrot") == ["parrot four"]
+
+
+def test_a_replacement_that_fails_changes_nothing(index):
+    put(index, "/a.md", "parrot one", "parrot two")
+    with pytest.raises(sqlite3.IntegrityError):
+        index.replace(document("/a.md"), "title", b"hash", [*chunks("parrot three"), *chunks(None)], 2)
+    assert found(index, "parrot") == ["parrot one", "parrot two"]
+    put(index, "/a.md", "parrot four")
+    assert found(index, "parrot") == ["parrot four"]
+
+
+def test_passages_have_unique_keys_though_names_repeat(index):
+    """Two files of one name in different folders, the same text in both: four passages, four keys."""
+    put(index, "/a/index.md", "parrot x", "parrot y")
+    put(index, "/b/index.md", "parrot z", "parrot w")
+    keys = [passage.key for passage in index.search('"parrot"', 10)]
+    assert len(set(keys)) == 4
+
+
+def test_the_same_text_is_answered_once_and_equal_scores_come_in_order(index):
+    for path in ("/c", "/b", "/a"):
+        put(index, path, "the same parrot")
+    put(index, "/e", "one parrot here")
+    put(index, "/d", "a parrot there")
+    assert [passage.source for passage in index.search('"parrot"', 10)] == ["/a", "/d", "/e"]
+
+
+def test_known_documents_are_told_by_path(index):
+    put(index, "/a", "x", stamp="7")
+    many = [document(f"/{i}") for i in range(1200)]
+    known = index.known([*many, document("/a")])
+    assert {path: held.stamp for path, held in known.items()} == {"/a": "7"}
+    assert known["/a"].content_hash == b"hash"
+    index.touch([document("/a", stamp="8")], 2)
+    assert index.known([document("/a")])["/a"].stamp == "8"
+
+
+def test_only_what_is_gone_below_the_folder_is_removed(index, tmp_path):
+    """Met by this run, still there, elsewhere, the library's: all these stay."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "there.md").touch()
+    for path in (f"{root}/gone.md", f"{root}/there.md", f"{root}s/gone.md", f"{root}0", f"{tmp_path}/gone.md"):
+        put(index, path, path, run=1)
+    put(index, f"{root}/met.md", "met", run=2)
+    put(index, f"{root}/lib.md", "lib", run=1, library=True)
+    assert index.remove_below(str(root), 2) == 1
+    assert index.counts() == (6, 6)
+    assert index.remove_library(2) == 1
+    assert index.counts() == (5, 5)
+
+
+def test_runs_are_numbered_upwards(index, index_dir):
+    assert index.begin_run() == 1
+    with PassageIndex.create(index_dir) as other:
+        assert other.begin_run() == 2
+
+
+def _write_documents(folder, name, n):
+    with PassageIndex.create(folder) as index:
+        for i in range(n):
+            put(index, f"/{name}/{i}", f"parrot {name} {i}")
+            put(index, "/shared", *(f"shared {name} {i} part {part}" for part in range(3)))
+
+
+def test_two_processes_write_one_index_at_once(index_dir):
+    """120 documents of each of two processes are all there, and one that both wrote has the passages of one writer."""
+    writers = [CONTEXT.Process(target=_write_documents, args=(index_dir, name, 120)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    with PassageIndex.read(index_dir) as index:
+        assert index.counts() == (241, 243)
+        assert len(found(index, "parrot")) == 100
+        shared = found(index, "shared")
+        assert len({text.rpartition(" part ")[0] for text in shared}) == 1
+        assert len(shared) == 3
+
+
+def test_threads_share_one_open_index(index):
+    def work(name):
+        for i in range(40):
+            put(index, f"/{name}/{i}", f"parrot {name} {i}")
+            assert index.search('"parrot"', 1)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert index.counts() == (160, 160)
+
+
+def test_a_reader_sees_what_is_written_meanwhile(index, index_dir):
+    put(index, "/a", "parrot one")
+    with PassageIndex.read(index_dir) as reader:
+        assert found(reader, "parrot") == ["parrot one"]
+        put(index, "/b", "parrot two")
+        assert found(reader, "parrot") == ["parrot one", "parrot two"]
+
+
+def test_a_reader_cannot_write(index, index_dir):
+    with PassageIndex.read(index_dir) as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        put(reader, "/a", "x")
+
+
+def test_questions_need_no_right_to_write(index_dir):
+    with PassageIndex.create(index_dir) as index:
+        put(index, "/a", "parrot")
+    assert os.listdir(index_dir) == [FILE_NAME]
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    index_dir.chmod(0o555)
+    try:
+        with PassageIndex.read(index_dir) as reader:
+            assert found(reader, "parrot") == ["parrot"]
+    finally:
+        index_dir.chmod(0o755)
+
+
+def test_no_index_says_how_to_make_one(index_dir):
+    with pytest.raises(IndexMissingError, match="no index in .*; make one with: qp ingest --index"):
+        PassageIndex.read(index_dir)
+    assert not index_dir.exists()
+
+
+def _text_file(path):
+    path.write_text("this is no database " * 100)
+
+
+def _cut_short(path):
+    with PassageIndex.create(path.parent) as index:
+        put(index, "/a", *(f"parrot {i} " * 50 for i in range(200)))
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+
+
+@pytest.mark.parametrize("broken", [_text_file, _cut_short], ids=["text", "overwritten"])
+def test_a_broken_file_is_named_and_can_be_made_anew(index_dir, broken):
+    index_dir.mkdir()
+    broken(index_dir / FILE_NAME)
+    with pytest.raises(IndexUnusableError, match="cannot be used: .*; make it anew with: qp ingest --rebuild"):
+        with PassageIndex.create(index_dir) as index:
+            put(index, "/b", "parrot")
+    with PassageIndex.create(index_dir, rebuild=True) as index:
+        put(index, "/a", "parrot")
+        assert found(index, "parrot") == ["parrot"]
+
+
+def test_another_programs_database_is_left_alone(index_dir):
+    index_dir.mkdir()
+    with sqlite3.connect(index_dir / FILE_NAME) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    for rebuild in (False, True):
+        with pytest.raises(IndexUnusableError, match="another program's database"):
+            PassageIndex.create(index_dir, rebuild=rebuild)
+    with pytest.raises(IndexUnusableError, match="another program's database"):
+        PassageIndex.read(index_dir)
+    connection = sqlite3.connect(index_dir / FILE_NAME)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    connection.close()
+
+
+def test_an_index_of_another_form_says_so(index_dir):
+    PassageIndex.create(index_dir).close()
+    connection = sqlite3.connect(index_dir / FILE_NAME)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    for opened in (PassageIndex.create, PassageIndex.read):
+        with pytest.raises(IndexUnusableError, match="its form is 99, this version needs 1; make it anew"):
+            opened(index_dir)
+    PassageIndex.create(index_dir, rebuild=True).close()
+    PassageIndex.read(index_dir).close()
+
+
+def test_rebuilding_empties_an_index_under_whoever_has_it_open(index, index_dir):
+    put(index, "/a", "parrot")
+    with PassageIndex.create(index_dir, rebuild=True) as other:
+        assert other.counts() == (0, 0)
+    assert index.is_current
+    put(index, "/b", "parrot")
+    assert index.counts() == (1, 1)
+
+
+def test_an_index_whose_file_was_removed_knows_it(index, index_dir):
+    assert index.is_current
+    (index_dir / FILE_NAME).unlink()
+    assert not index.is_current
+    with PassageIndex.create(index_dir):
+        assert not index.is_current
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(IndexUnusableError, match="file exists|not a directory"):
+            PassageIndex.create(folder)
