@@ -11,11 +11,12 @@ import multiprocessing
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.context import BaseContext
 from typing import Any
 
 from qp_core import ExecutionPlan, Executor, ExecutorFactory, Run, available_cores, hookimpl
 from qp_plugins.executors.futures import FuturesExecutor
+
+_BASE = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
 
 
 @contextlib.contextmanager
@@ -34,19 +35,19 @@ def _main_hidden() -> Iterator[None]:
         main.__dict__.update(hidden)
 
 
-def _context() -> BaseContext:
-    """A multiprocessing context whose processes start without the main module."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    process: Any = context.Process
+class _Process(_BASE.Process):  # type: ignore[name-defined, misc] # which class that is, the platform decides
+    """A process that starts without the main module."""
 
-    class Process(process):
-        @staticmethod
-        def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
-            with _main_hidden():
-                return process._Popen(process_obj)  # noqa: SLF001 - the seam that multiprocessing's own contexts use
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        with _main_hidden():
+            return _BASE.Process._Popen(process_obj)  # type: ignore[attr-defined] # noqa: SLF001 - the seam that its own contexts use
 
-    return type("Context", (type(context),), {"Process": Process})()  # type: ignore[no-any-return]
+
+class _Context(type(_BASE)):  # type: ignore[misc] # which class that is, the platform decides
+    """multiprocessing's context, with these processes."""
+
+    Process = _Process
 
 
 class ProcessExecutor:
@@ -58,7 +59,7 @@ class ProcessExecutor:
 
     def run(self, run: Run) -> None:
         """Run every unit, and end the processes."""
-        pool = ProcessPoolExecutor(run.max_workers, mp_context=_context())
+        pool = ProcessPoolExecutor(run.max_workers, mp_context=_Context())
         stop = functools.partial(pool.shutdown, wait=False, cancel_futures=True)
         try:
             FuturesExecutor(pool).run(run)

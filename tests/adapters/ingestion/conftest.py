@@ -10,6 +10,7 @@ from atlas_adapters.ingestion.sources import Document, list_path
 
 @pytest.fixture
 def index_dir(tmp_path):
+    """Where an index may be made."""
     return tmp_path / "index"
 
 

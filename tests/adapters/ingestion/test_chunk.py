@@ -26,12 +26,14 @@ def test_a_span_is_too_long_only_if_it_is_one_word(text, target):
 
 
 def test_a_text_that_fits_is_one_span():
+    """Exactly the target length still fits; white space around it does not count."""
     text = "  " + "x" * TARGET_CHARS + "\n"
     assert list(spans(text)) == [(2, 2 + TARGET_CHARS)]
 
 
 @pytest.mark.parametrize("text", ["", " \n\t ", "\u2003"], ids=["empty", "white space", "an em space"])
 def test_nothing_but_white_space_has_no_spans(text):
+    """There is nothing to quote in it."""
     assert list(spans(text)) == []
 
 
@@ -46,6 +48,7 @@ def test_nothing_but_white_space_has_no_spans(text):
     ids=["a paragraph", "else a line", "else a sentence", "else a word"],
 )
 def test_a_span_ends_where_most_ends(text, first):
+    """A paragraph before a line, a line before a sentence, a sentence before a word."""
     start, stop = next(spans(text, 18))
     assert text[start:stop] == first
 
@@ -57,5 +60,6 @@ def test_a_long_text_of_one_word_takes_linear_time():
 
 
 def test_a_long_text_of_short_lines_takes_linear_time():
+    """2.8 MB are cut in passing, not in minutes."""
     text = "word and word\n" * 200_000
     assert sum(1 for _ in spans(text)) > len(text) // TARGET_CHARS

@@ -22,6 +22,7 @@ def binary(tmp_path):
 
 
 def test_a_docstring_is_found_with_its_exact_place_in_the_file(binary):
+    """Between bytes that mean nothing."""
     doc = b"crc32($module, data, value=0, /)\n--\n\nCompute a CRC-32 checksum."
     data = NOISE + b"\0" + doc + b"\0" + NOISE
     (entry,) = binary(data, "zlib")
@@ -57,6 +58,7 @@ def test_a_docstring_is_found_with_its_exact_place_in_the_file(binary):
     ],
 )
 def test_only_signatures_make_docstrings(binary, data, titles):
+    """The mark alone, or what is no text, is passed over."""
     assert [entry.title for entry in binary(data)] == titles
 
 
@@ -68,11 +70,13 @@ def test_the_interpreter_has_its_built_ins_and_no_function_is_called_for_it():
 
 
 def test_a_large_file_of_marks_takes_linear_time(binary):
+    """Each search starts where the last one ended."""
     doc = b"\0f($module)\n--\n\nA."
     assert len(binary(b"".join(doc + str(i).encode() for i in range(20_000)))) == 20_000
 
 
 def test_the_file_is_left_open_for_its_owner(tmp_path):
+    """Who opened it closes it; a file without docstrings has no entries."""
     path = tmp_path / "lib.so"
     path.write_bytes(b"x")
     with path.open("rb") as file:

@@ -52,6 +52,7 @@ SOURCE = textwrap.dedent(
 
 
 def found(source=SOURCE):
+    """The entries of a source by title."""
     return {entry.title: entry for entry in docstring_entries(source, "mod")}
 
 
@@ -69,6 +70,7 @@ def test_module_classes_and_functions_are_found_wherever_they_are_defined():
 
 
 def test_an_entry_is_the_source_from_its_definition_to_the_end_of_its_docstring():
+    """So the signature is quoted with it, and its place in the file is exact."""
     entries = found()
     assert entries["mod"].text == '"""The module."""'
     assert entries["mod.A.x"].text == 'def x(self) -> int:\n        """A property."""'
@@ -79,12 +81,14 @@ def test_an_entry_is_the_source_from_its_definition_to_the_end_of_its_docstring(
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"], ids=["CRLF", "CR"])
 def test_places_are_exact_whatever_ends_a_line(end):
+    """Old Macs and Windows count too."""
     source = 'x = "é"\n\ndef f():\n    """Do."""\n'.replace("\n", end)
     entry = found(source)["mod.f"]
     assert source[entry.start : entry.start + len(entry.text)] == f'def f():{end}    """Do."""'
 
 
 def test_places_are_exact_behind_letters_of_several_bytes_and_form_feeds():
+    """The parser counts UTF-8 bytes in a line; a form feed ends none."""
     source = 'x = "éü漢😀"; y = 1\n\f\nclass É:\n    def f(self, é="漢"): """Tú."""; z = 2\n'
     entry = found(source)["mod.É.f"]
     assert entry.text == 'def f(self, é="漢"): """Tú."""'
@@ -92,6 +96,7 @@ def test_places_are_exact_behind_letters_of_several_bytes_and_form_feeds():
 
 
 def test_places_are_exact_in_this_very_file():
+    """Every documented function of this file is found where it stands."""
     with pathlib.Path(__file__).open(encoding="utf-8") as file:
         source = file.read()
     titles = [entry.title for entry in docstring_entries(source, "mod") if source[entry.start :].startswith(entry.text)]
@@ -104,9 +109,10 @@ def test_places_are_exact_in_this_very_file():
 
 
 def test_odd_escapes_warn_nobody():
-    """The parser warns of `\\d`; that is the author's business, not the reader's."""
+    r"""The parser warns of `\d`; that is the author's business, not the reader's."""
     assert found('def f():\n    """A \\d."""\n')["mod.f"].text == 'def f():\n    """A \\d."""'
 
 
 def test_no_docstring_is_no_entry():
+    """A string that is computed documents nothing."""
     assert docstring_entries("x = 1\nf'no {x} docstring'\n", "mod") == ()

@@ -11,6 +11,7 @@ TEXT = "Grüße\n=====\n\nЖук 漢字 😀\n"
 
 
 def texts(found):
+    """The texts of what was extracted."""
     return [entry.text for entry in found.entries]
 
 
@@ -18,6 +19,7 @@ def texts(found):
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"], ids=["UTF-8", "UTF-8 with a mark", "UTF-16", "UTF-32"]
 )
 def test_text_is_read_in_every_unicode_encoding_that_says_so(extracted, encoding):
+    """By its byte order mark, which is no part of the text."""
     found = extracted("a.txt", TEXT.encode(encoding))
     assert (found.title, texts(found)) == ("Grüße", [TEXT])
 
@@ -41,6 +43,7 @@ def test_text_is_read_in_every_unicode_encoding_that_says_so(extracted, encoding
          "Python in an unknown encoding", "Python with NUL", "deep Python", "deeper Python", "UTF-16 with NUL"],
 )  # fmt: skip
 def test_what_cannot_be_read_says_why(extracted, name, content, reason):
+    """The place and the next step, where there is one."""
     with pytest.raises(UnreadableDocumentError) as caught:
         extracted(name, content)
     assert any(one in caught.value.reason for one in reason.split("|")), caught.value.reason
@@ -49,10 +52,12 @@ def test_what_cannot_be_read_says_why(extracted, name, content, reason):
 
 @pytest.mark.parametrize("name", ["a.md", "a.txt", "a.rst", "a.html", "a.py"])
 def test_an_empty_file_is_a_document_without_entries(extracted, name):
+    """Of every kind; that is no failure."""
     assert extracted(name, b"").entries == ()
 
 
 def test_places_count_the_characters_of_the_file(extracted):
+    """Line ends stay as they are."""
     content = "\r\n# Ä\r\n\r\nä ö ü\r\n## Ö\r\n\tß\r\n"
     found = extracted("a.md", content)
     assert found.title == "Ä"
@@ -61,11 +66,13 @@ def test_places_count_the_characters_of_the_file(extracted):
 
 
 def test_html_says_its_encoding_or_is_utf_8(extracted):
+    """A page that says UTF-16 in ASCII is UTF-8."""
     assert texts(extracted("a.html", "<meta charset=latin-1><p>café".encode("latin-1"))) == ["café"]
     assert texts(extracted("b.html", "<meta charset=utf-16><p>café".encode())) == ["café"]
 
 
 def test_python_says_its_encoding(extracted):
+    """In its first two lines."""
     assert texts(extracted("a.py", '# -*- coding: latin-1 -*-\n"""café"""\n'.encode("latin-1"))) == ['"""café"""']
 
 
@@ -75,10 +82,12 @@ def test_python_says_its_encoding(extracted):
     ids=["file", "nested", "package"],
 )
 def test_a_file_named_itself_is_a_module_of_its_own(extracted, name, module):
+    """Its package is not known."""
     assert extracted(name, '"""x"""').title == module
 
 
 def test_the_same_content_is_not_extracted_again(write, listed):
+    """The hash decides, not the time."""
     document = listed(write("a.md", "# A\na"))
     known = extract(document).content_hash
     again = extract(document, known)
@@ -88,6 +97,7 @@ def test_the_same_content_is_not_extracted_again(write, listed):
 
 
 def test_a_file_that_vanished_or_became_a_folder_says_so(write, listed):
+    """Between listing and reading anything may happen."""
     path = write("a.md")
     document = listed(path)
     path.unlink()
@@ -103,6 +113,7 @@ def test_a_file_that_vanished_or_became_a_folder_says_so(write, listed):
 
 
 def test_a_file_past_the_limit_is_refused_before_it_is_read(write, listed):
+    """The limit itself is still allowed."""
     document = listed(write("a.md", "x" * 100))
     assert extract(document, max_bytes=100).entries
     with pytest.raises(UnreadableDocumentError, match="too large: 100 bytes, the limit is 99"):

@@ -15,15 +15,18 @@ from atlas_adapters.ingestion.sources import Document, Kind
 
 @pytest.fixture(scope="module")
 def documents():
+    """What this interpreter documents, listed once."""
     return list(list_library())
 
 
 def entries_of(documents, title):
+    """The entries of one document, by title."""
     (document,) = (one for one in documents if one.title == title)
     return {entry.title: entry for entry in extract(document).entries}
 
 
 def test_topics_modules_and_extensions_are_listed(documents):
+    """Hundreds of modules, dozens of topics, the interpreter itself; each once."""
     assert all(isinstance(one, Document) and one.library for one in documents)
     kinds = Counter(one.kind for one in documents)
     assert kinds[Kind.PYTHON] > 400
@@ -33,6 +36,7 @@ def test_topics_modules_and_extensions_are_listed(documents):
 
 
 def test_tests_idle_and_installed_packages_are_left_out(documents):
+    """They document no part of the library."""
     root = sysconfig.get_path("stdlib")
     modules = [one.path.removeprefix(root) for one in documents if one.kind is Kind.PYTHON]
     left_out = ("/test/", "/tests/", "/idlelib/", "/lib2to3/", "/site-packages/", "/dist-packages/")
@@ -41,12 +45,14 @@ def test_tests_idle_and_installed_packages_are_left_out(documents):
 
 
 def test_a_module_is_read_from_its_source(documents):
+    """A method is found under its qualified name, signature first."""
     entries = entries_of(documents, "json/decoder.py")
     entry = entries["json.decoder.JSONDecoder.raw_decode"]
     assert entry.text.startswith("def raw_decode(self, s, idx=0):")
 
 
 def test_the_interpreters_own_file_names_what_it_documents(documents):
+    """By functions, methods and exceptions that are loaded anyway."""
     entries = entries_of(documents, INTERPRETER)
     assert entries["len"].text.startswith("len($module, obj, /)\n--\n\n")
     assert {"str.strip", "list.sort", "dict.get", "sys.intern", "os.listdir"} <= entries.keys()
@@ -65,6 +71,7 @@ def test_a_checksum_is_found_in_its_extension_or_in_the_interpreter(documents):
 
 
 def test_a_place_in_a_compiled_file_counts_its_bytes(documents):
+    """What is quoted stands there."""
     (document,) = (one for one in documents if one.title == INTERPRETER)
     with pathlib.Path(document.path).open("rb") as file:
         for entry in extract(document).entries[::50]:
@@ -74,6 +81,7 @@ def test_a_place_in_a_compiled_file_counts_its_bytes(documents):
 
 
 def test_a_topic_is_a_text(documents):
+    """An unknown one is empty."""
     assert "with" in {one.title for one in documents if one.kind is Kind.TOPIC}
     assert "context manager" in topic_text("with")
     assert topic_text("no such topic") == ""

@@ -11,6 +11,7 @@ TEXTS = ["the parrot rests", "select drop table", "with statement and context", 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
+    """Five passages, one of them with words that are syntax elsewhere."""
     with PassageIndex.create(tmp_path_factory.mktemp("index")) as opened:
         for i, text in enumerate(TEXTS):
             document = Document(path=f"/{i}", title=text, kind=Kind.TEXT, size_bytes=1, stamp="")
@@ -40,6 +41,7 @@ def index(tmp_path_factory):
     ],
 )
 def test_a_question_becomes_a_query(question, match):
+    """Content words, and a keyword with the word after it."""
     assert match_of(question) == match
 
 
@@ -61,11 +63,13 @@ def test_no_question_is_taken_for_query_syntax(index, question):
 
 @given(st.text(max_size=60) | st.text(alphabet="\"'()*^:+-{}~ abORNEAT.,_", max_size=60))
 def test_any_text_can_be_asked(index, question):
+    """Nothing that can be typed makes SQLite fail."""
     match = match_of(question)
     assert match is None or isinstance(index.search(match, 3), tuple)
 
 
 def test_the_phrase_with_a_keyword_ranks_first(index):
+    """Though "with" alone says nothing."""
     match = match_of("what does the with statement do?")
     assert index.search(match, 1)[0].text == "with statement and context"
 
@@ -81,4 +85,5 @@ def test_the_phrase_with_a_keyword_ranks_first(index):
     ],
 )
 def test_the_words_inside_names_are_found(title, names):
+    """Capitals and digits divide a name; underscores divide words anyway."""
     assert names_in(title) == names

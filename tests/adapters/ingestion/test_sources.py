@@ -7,14 +7,17 @@ from atlas_adapters.ingestion.sources import Document, Failure, Ignored, Kind, l
 
 
 def listed(path):
+    """All that a path lists as."""
     return list(list_path(str(path)))
 
 
 def names(folder, kind=Document):
+    """The names of one kind of what is below a folder, sorted."""
     return sorted(os.path.relpath(one.source, folder) for one in listed(folder) if isinstance(one, kind))
 
 
 def test_documents_are_told_by_their_suffix_in_any_case(folder, write):
+    """The others are counted as ignored."""
     for name in ("a.md", "b.TXT", "c.rst", "d.Html", "e.py", "f.pdf", "g", "h.md.bak"):
         write(name)
     assert [one.kind for one in listed(folder) if isinstance(one, Document)] == [
@@ -28,6 +31,7 @@ def test_documents_are_told_by_their_suffix_in_any_case(folder, write):
 
 
 def test_folders_are_walked_to_any_depth(folder, write):
+    """Sixty folders deep."""
     deep = "/".join(["d"] * 60) + "/deep.md"
     write(deep)
     write("top.md")
@@ -35,6 +39,7 @@ def test_folders_are_walked_to_any_depth(folder, write):
 
 
 def test_a_file_may_be_named_itself(write):
+    """Then its title is its name."""
     path = write("a.md", "x")
     (document,) = listed(path)
     assert (document.path, document.title, document.size_bytes) == (str(path), "a.md", 1)
@@ -54,6 +59,7 @@ ODD_NAMES = [
 
 
 def test_odd_names_are_names(folder, write):
+    """Spaces, quotes, line feeds, emoji, dashes, right to left, format codes."""
     for name in ODD_NAMES:
         write(name)
     assert names(folder) == sorted(ODD_NAMES)
@@ -63,7 +69,7 @@ def test_a_name_that_is_no_text_is_escaped_and_stays_unique(folder):
     """Bytes that are no UTF-8, and a name that is spelt like their escape, are two documents with two keys."""
     raw = os.path.join(os.fsencode(folder), b"\xff.md")
     try:
-        with pathlib.Path(raw).open("wb"):
+        with open(raw, "wb"):
             pass
     except OSError:
         pytest.skip("this file system takes only text for a name")
@@ -76,6 +82,7 @@ def test_a_name_that_is_no_text_is_escaped_and_stays_unique(folder):
 
 
 def test_links_that_lead_in_a_ring_end(folder, write):
+    """A folder is listed under its own path, once; a link to itself fails."""
     write("a/one.md")
     (folder / "a" / "up").symlink_to(folder)
     (folder / "b").symlink_to(folder / "a")
@@ -85,6 +92,7 @@ def test_links_that_lead_in_a_ring_end(folder, write):
 
 
 def test_a_link_to_another_folder_is_followed_once(folder, write, tmp_path):
+    """The second link to it adds nothing."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "two.md").touch()
@@ -94,6 +102,7 @@ def test_a_link_to_another_folder_is_followed_once(folder, write, tmp_path):
 
 
 def test_what_cannot_be_looked_at_is_a_failure_with_its_reason(folder, tmp_path):
+    """Dangling links, pipes, paths that are not there."""
     (folder / "gone.md").symlink_to(tmp_path / "nowhere")
     os.mkfifo(folder / "pipe.txt")
     found = {os.path.basename(one.source): one.reason for one in listed(folder)}
@@ -102,6 +111,7 @@ def test_what_cannot_be_looked_at_is_a_failure_with_its_reason(folder, tmp_path)
 
 
 def test_folders_without_documents_of_yours_are_not_entered(folder, write):
+    """Version control, caches, environments; a hidden folder is like any other."""
     for name in (
         ".git/a.md",
         "node_modules/b.md",

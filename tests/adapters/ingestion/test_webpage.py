@@ -12,6 +12,7 @@ three &lt;four&gt;</p><ul><li>five<li>six</ul><template><p>template</p></templat
 
 
 def test_a_page_is_the_text_that_a_reader_sees():
+    """Blocks are paragraphs; scripts, styles and templates are not seen."""
     page = WebPage(PAGE)
     assert page.title == "A page"
     assert "One two three <four>\n\nfive\n\nsix" in page.text
@@ -21,6 +22,7 @@ def test_a_page_is_the_text_that_a_reader_sees():
 
 
 def test_headings_cut_a_page_into_sections():
+    """Their places are those in the text, not in the markup."""
     page = WebPage(PAGE)
     entries = cut(page.text, page.headings, page.title)
     assert [entry.title for entry in entries] == ["A page > First & foremost", "A page > First & foremost > Second"]
@@ -42,9 +44,11 @@ def test_headings_cut_a_page_into_sections():
     ids=["text", "no end tags", "open heading", "stray end", "open script", "crossed", "odd references", "empty"],
 )
 def test_broken_markup_is_read_as_well_as_it_can_be(markup, text):
+    """As browsers do, nothing is an error."""
     assert WebPage(markup).text.strip() == text
 
 
 def test_many_headings_take_linear_time():
+    """A heading looks at its own text only."""
     page = WebPage("<h2>title</h2><p>text</p>" * 20_000)
     assert len(page.headings) == 20_000
