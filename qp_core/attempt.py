@@ -22,8 +22,8 @@ from qp_core.errors import PluginError, UnitTimeoutError, WorkerLostError
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, Frontier
 from qp_core.job import Job, JobOutcome
+from qp_core.ledger import CANCELED, FAILED, TIMEOUT, Ledger
 from qp_core.loop import LoopThread, awaited, driven, is_awaitable, is_coroutine_function
-from qp_core.report import CANCELED, FAILED, TIMEOUT, Ledger
 from qp_core.settlement import AnyUnit, Policies, Settlement
 from qp_core.telemetry import Listeners, UnitStarted
 
@@ -91,14 +91,14 @@ class Attempts:
         """
         nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
         home, variables, who = self.home, worker.variables, worker.number
-        new, fits, argument = ExecutionContext.for_unit, self.fits, self.argument
+        new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
         plain = self.cache is None and not self.listeners
         while number >= 0:
             unit = nodes[number]
             if not plain or unit.timeout is not None or unit.retries:
                 number = self._in_thread(worker, number, unit)
                 continue
-            context = new(home, number, 1)
+            context = new(ExecutionContext).bound(home, number)
             started = now()
             try:
                 worker.context = context
@@ -110,7 +110,7 @@ class Attempts:
                 number = self._failed(worker, number, error, context, started)
                 continue
             ended = now()
-            if context._notes is not None:
+            if context.notes is not None:
                 self._note_context(number, context)
             number = complete(number, who, value, started, ended)
         return number
@@ -171,7 +171,7 @@ class Attempts:
                 turn_ends = self.clock.now() + _LOOP_TURN_S
 
     async def _plain_on_loop(self, worker: Worker, number: int, unit: AnyUnit) -> int:
-        context = worker.context = ExecutionContext.for_unit(self.home, number, 1)
+        context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(self.home, number)
         started = self.clock.now()
         try:
             coroutine: Any = unit.function(context if self.fits else self.argument)
@@ -179,7 +179,7 @@ class Attempts:
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
             return await self._failed_on_loop(worker, number, error, context, started)
         ended = self.clock.now()
-        if context._notes is not None:
+        if context.notes is not None:
             self._note_context(number, context)
         return self.frontier.complete(number, worker.number, value, started, ended)
 
@@ -216,7 +216,9 @@ class Attempts:
             return asyncio.get_running_loop().create_task(coroutine, context=variables)
         return off_loop(functools.partial(variables.run, unit.function, argument), worker)
 
-    async def _failed_on_loop(self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float) -> int:
+    async def _failed_on_loop(
+        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
+    ) -> int:
         substitute = self._verdict(worker, number, error, context, started)
         if isinstance(substitute, Substitute) and is_awaitable(substitute.value):
             try:
@@ -281,14 +283,18 @@ class Attempts:
 
     def _prepare(self, worker: Worker, number: int, unit: AnyUnit) -> tuple[ExecutionContext, Any]:
         """The context of the next attempt, and the cache key: None without one, `_HIT` where the unit is settled already."""
-        context = worker.context = ExecutionContext.for_unit(self.home, number, self.ledger.notes_of(number).attempts)
+        context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
+            self.home, number, self.ledger.notes_of(number).attempts
+        )
         if self.cache is None or not unit.metadata.get("cacheable", False):
             return context, None
         return context, self._look_up(self.cache, number, unit, context)
 
     def _look_up(self, cache: Cache, number: int, unit: AnyUnit, context: ExecutionContext) -> Any:
         try:
-            key = self.policies.cache_key(unit, context if self.fits else {"context": self.argument, **context.unit_results})
+            key = self.policies.cache_key(
+                unit, context if self.fits else {"context": self.argument, **context.unit_results}
+            )
         except UncacheableError as error:
             _log.warning("%s", error)
             return None
@@ -308,10 +314,14 @@ class Attempts:
             self.listeners.tell(UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started))
         return started
 
-    def _limit(self, worker: Worker, number: int, unit: AnyUnit, cancel: Callable[[], object] | None = None) -> Timer | None:
+    def _limit(
+        self, worker: Worker, number: int, unit: AnyUnit, cancel: Callable[[], object] | None = None
+    ) -> Timer | None:
         if unit.timeout is None:
             return None
-        return self.timers.add(self.clock.now() + unit.timeout, functools.partial(self._expire, worker, number, unit.timeout, cancel))
+        return self.timers.add(
+            self.clock.now() + unit.timeout, functools.partial(self._expire, worker, number, unit.timeout, cancel)
+        )
 
     def _expire(self, worker: Worker, number: int, limit_s: float, cancel: Callable[[], object] | None) -> None:
         """The coordinator's: an attempt has used up its time."""
@@ -331,10 +341,12 @@ class Attempts:
 
     # ---- after the call
 
-    def _succeeded(self, worker: Worker, number: int, value: Any, context: ExecutionContext, started: float, key: str | None) -> int:
+    def _succeeded(
+        self, worker: Worker, number: int, value: Any, context: ExecutionContext, started: float, key: str | None
+    ) -> int:
         if key is not None and self.cache is not None:
             _asked(self.cache, "put", self.ledger.plan.nodes[number], key, value)
-        if context._notes is not None:
+        if context.notes is not None:
             self._note_context(number, context)
         if context.attempt > 1:
             self.ledger.note(number, error=None)
@@ -343,7 +355,9 @@ class Attempts:
             return self.frontier.complete(number, worker.number, value, started, self.clock.now())
         return self._after(worker, self.settlement.value(number, worker.number, value, started))
 
-    def _failed(self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float) -> int:
+    def _failed(
+        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
+    ) -> int:
         substitute = self._verdict(worker, number, error, context, started)
         if isinstance(substitute, Substitute) and is_awaitable(substitute.value):
             try:
@@ -352,10 +366,12 @@ class Attempts:
                 return self._after(worker, self._fallback_failed(worker, number, error, raised, started))
         return self._stand_in(worker, number, substitute, started, error)
 
-    def _verdict(self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float) -> Substitute | bool:
+    def _verdict(
+        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
+    ) -> Substitute | bool:
         if isinstance(error, PluginError):
             raise error
-        if context._notes is not None:
+        if context.notes is not None:
             self._note_context(number, context)
         if isinstance(error, KeyboardInterrupt) and self.interrupted():
             return self.settlement.failure(number, worker.number, error, CANCELED, started)
@@ -363,16 +379,27 @@ class Attempts:
             return self.settlement.failure(number, worker.number, error, CANCELED, started)
         return self.settlement.attempt_failed(number, worker.number, error, FAILED, started, context)
 
-    def _stand_in(self, worker: Worker, number: int, verdict: Substitute | bool, started: float, error: BaseException) -> int:
+    def _stand_in(
+        self,
+        worker: Worker,
+        number: int,
+        verdict: Substitute | bool,  # noqa: FBT001 - one answer of two kinds
+        started: float,
+        error: BaseException,
+    ) -> int:
         if isinstance(verdict, Substitute):
-            verdict = self.settlement.value(number, worker.number, verdict.value, started, error=error, used_fallback=True)
+            verdict = self.settlement.value(
+                number, worker.number, verdict.value, started, error=error, used_fallback=True
+            )
         return self._after(worker, verdict)
 
-    def _fallback_failed(self, worker: Worker, number: int, error: BaseException, raised: Exception, started: float) -> bool:
+    def _fallback_failed(
+        self, worker: Worker, number: int, error: BaseException, raised: Exception, started: float
+    ) -> bool:
         error.add_note(f"its fallback raised {type(raised).__name__}: {raised}")
         return self.settlement.failure(number, worker.number, error, FAILED, started)
 
-    def _after(self, worker: Worker, settled: bool) -> int:  # noqa: FBT001 - private, one argument
+    def _after(self, worker: Worker, settled: bool) -> int:  # noqa: FBT001 - private, and its only question
         return self._next(worker) if settled else LOST
 
     def _next(self, worker: Worker) -> int:

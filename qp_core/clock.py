@@ -48,7 +48,7 @@ class SystemClock:
     now = staticmethod(time.monotonic)
     utc = staticmethod(time.time)
 
-    def wait(self, inbox: Inbox, timeout_s: float | None, idle: Callable[[], bool]) -> object | None:  # noqa: ARG002, PLR6301 - the protocol's shape
+    def wait(self, inbox: Inbox, timeout_s: float | None, idle: Callable[[], bool]) -> object | None:  # noqa: ARG002 - the protocol's shape
         """Block on the inbox.
 
         Args:
@@ -64,6 +64,9 @@ class SystemClock:
             return inbox.get(timeout=None if timeout_s is None else min(max(timeout_s, 0.0), 86_400.0))
         except queue.Empty:
             return None
+
+
+_FEW = 64  # cancelled timers that may lie in the heap whatever its size
 
 
 class Timer:
@@ -126,7 +129,7 @@ class Timers:
                 return
             timer.action = None
             self._canceled += 1
-            if self._canceled > 64 and self._canceled * 2 > len(self._heap):
+            if self._canceled > _FEW and self._canceled * 2 > len(self._heap):
                 self._heap = [kept for kept in self._heap if kept.action is not None]
                 heapq.heapify(self._heap)
                 self._canceled = 0

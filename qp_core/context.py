@@ -53,11 +53,12 @@ class ExecutionContext(dict[str, Any]):
         environment: What is known of the run.
     """
 
-    # Three slots and no __init__ of Python's on the hot path: a run makes one context a unit (see `for_unit`).
-    __slots__ = ("_home", "_notes", "_number")
+    # Three slots and no __init__ of Python's on the hot path: a run makes one context a unit (see `bound`).
+    __slots__ = ("_home", "_number", "notes")
     _home: ContextHome | None
-    _notes: ContextNotes | None
     _number: int
+    notes: ContextNotes | None
+    """The engine's: what is held beside the keys; None while there is nothing."""
 
     def __init__(
         self,
@@ -73,29 +74,41 @@ class ExecutionContext(dict[str, Any]):
         super().update(results)
         self._home = None
         self._number = -1
-        self._notes = ContextNotes(metrics=dict(metrics or {}), environment=dict(environment or {}), unit_results=results)
+        self.notes = ContextNotes(
+            metrics=dict(metrics or {}), environment=dict(environment or {}), unit_results=results
+        )
 
-    @classmethod
-    def for_unit(cls, home: ContextHome, number: int, attempt: int) -> Self:
-        """Make the context of one attempt of one unit.
+    def bound(self, home: ContextHome, number: int, attempt: int = 1) -> Self:
+        """Make a blank context (from `__new__`) the context of one attempt of one unit; the engine's.
 
         Returns:
-            A context of its own: the caller's keys, and the results of the unit's dependencies.
+            Itself, with the caller's keys and the results of the unit's dependencies.
         """
-        context = cls.__new__(cls)
-        context._home = home
-        context._number = number
-        context._notes = None if attempt == 1 else ContextNotes(attempt=attempt)
-        dict.update(context, home.given)
-        nodes, values = home.plan.nodes, home.values
+        self._home = home
+        self._number = number
+        self.notes = None if attempt == 1 else ContextNotes(attempt=attempt)
+        if home.given:
+            dict.update(self, home.given)
+        nodes, values, put = home.plan.nodes, home.values, dict.__setitem__
         for need in home.plan.needs[number]:
-            dict.__setitem__(context, nodes[need].id, values[need])
-        return context
+            put(self, nodes[need].id, values[need])
+        return self
+
+    def rebound(self, unit_results: dict[UnitId, Any], attempt: int) -> Self:
+        """Take over what a context held in another process; the engine's.
+
+        Returns:
+            Itself.
+        """
+        notes = self._noted()
+        notes.unit_results = unit_results
+        notes.attempt = attempt
+        return self
 
     def _noted(self) -> ContextNotes:
-        if self._notes is None:
-            self._notes = ContextNotes()
-        return self._notes
+        if self.notes is None:
+            self.notes = ContextNotes()
+        return self.notes
 
     @property
     def unit_id(self) -> UnitId | None:
@@ -105,7 +118,7 @@ class ExecutionContext(dict[str, Any]):
     @property
     def attempt(self) -> int:
         """Which attempt of the unit this is, from 1."""
-        return 1 if self._notes is None else self._notes.attempt
+        return 1 if self.notes is None else self.notes.attempt
 
     @property
     def unit_results(self) -> dict[UnitId, Any]:
@@ -158,7 +171,12 @@ class ExecutionContext(dict[str, Any]):
         self.metrics[name] = value
 
     def _check_declared(self, key: object) -> None:
-        if self._home is not None and self.unit_id is not None and isinstance(key, str) and key in self._home.plan.index:
+        if (
+            self._home is not None
+            and self.unit_id is not None
+            and isinstance(key, str)
+            and key in self._home.plan.index
+        ):
             raise UndeclaredDependencyError(self.unit_id, key)
 
     def __missing__(self, key: str) -> Any:
@@ -185,7 +203,7 @@ class ExecutionContext(dict[str, Any]):
         self._noted().written = True
         super().__delitem__(key)
 
-    def __ior__(self, other: Any) -> Self:
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc] # typeshed's overloads of __or__ cannot be met by one signature
         self._noted().written = True
         return super().__ior__(other)
 
@@ -232,7 +250,7 @@ class ExecutionContext(dict[str, Any]):
         Returns:
             New or changed keys with their values; removed keys do not appear.
         """
-        if self._notes is None or not self._notes.written:
+        if self.notes is None or not self.notes.written:
             return {}
         given: dict[str, Any] = {} if self._home is None else self._home.given
         before = {**given, **self._declared()}
@@ -243,12 +261,12 @@ class ExecutionContext(dict[str, Any]):
         return _rebuilt, (dict(self), self.unit_results, dict(self.metrics), self.environment)
 
 
-def _rebuilt(keys: dict[str, Any], results: dict[str, Any], metrics: dict[str, Any], environment: dict[str, Any]) -> ExecutionContext:
-    context = ExecutionContext(keys, metrics=metrics, environment=environment)
-    notes = context._noted()
-    notes.unit_results = results
-    notes.attempt = environment.get("attempt") or 1
-    return context
+def _rebuilt(
+    keys: dict[str, Any], results: dict[str, Any], metrics: dict[str, Any], environment: dict[str, Any]
+) -> ExecutionContext:
+    return ExecutionContext(keys, metrics=metrics, environment=environment).rebound(
+        results, environment.get("attempt") or 1
+    )
 
 
 class RunsUnits(Protocol):

@@ -4,16 +4,28 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 
+from qp_core.budget import Budget
 from qp_core.clock import Timer
 from qp_core.context import ExecutionContext, running
-from qp_core.frontier import Budget, Frontier
+from qp_core.frontier import Frontier
 
-if TYPE_CHECKING:
-    from qp_core.run import Run
+
+class Enclosing(Protocol):
+    """A run, as far as its workers and the runs nested in their units need to know it."""
+
+    budget: Budget
+
+    def enclose(self, nested: Any) -> None:
+        """A run begins inside one of this run's units."""
+        ...
+
+    def discharge(self, nested: Any) -> None:
+        """That run is over."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -33,7 +45,7 @@ class Worker:
     """
 
     number: int
-    run: "Run"
+    run: Enclosing
     variables: contextvars.Context
     context: ExecutionContext | None = None
     awaiting: "Future[Any] | None" = None
@@ -62,7 +74,7 @@ class Crew:
     most_abandoned = 64
     """So many workers are given up and replaced; then the run is halted, for each may hold a thread for ever."""
 
-    def __init__(self, run: "Run", frontier: Frontier) -> None:
+    def __init__(self, run: Enclosing, frontier: Frontier) -> None:
         self._run = run
         self._frontier = frontier
         self._variables = contextvars.copy_context()

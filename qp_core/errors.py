@@ -32,7 +32,9 @@ import attrs
 
 from qp_core.vocabulary import UnitId, UnitState
 
-_error = attrs.define(eq=False, slots=False)  # positional fields and a __dict__: the one form that pickles whole, notes included
+_error = attrs.define(
+    eq=False, slots=False
+)  # positional fields and a __dict__: the one form that pickles whole, notes included
 _SHOWN = 8  # names listed before "and n more"
 
 
@@ -90,22 +92,20 @@ class MissingDependencyError(GraphError):
     dependency: object
     suggestions: Sequence[str] = ()
 
-    @classmethod
-    def among(cls, unit_id: UnitId, dependency: object, known: Iterable[str]) -> "MissingDependencyError":
-        """Make the error with the nearest of the known names.
-
-        Returns:
-            The error.
-        """
-        return cls(unit_id, dependency, tuple(nearest(dependency, known)))
-
     def __str__(self) -> str:
         hint = " or ".join(repr(name) for name in self.suggestions)
         if not isinstance(self.dependency, str):
-            return f"unit {self.unit_id!r} needs {self.dependency!r}, which is no unit id; dependencies are ids (strings)"
+            return (
+                f"unit {self.unit_id!r} needs {self.dependency!r}, which is no unit id; dependencies are ids (strings)"
+            )
         return f"unit {self.unit_id!r} needs {self.dependency!r}, which is not in the graph; " + (
             f"did you mean {hint}?" if hint else "add that unit, or take the dependency away"
         )
+
+
+def missing_dependency(unit_id: UnitId, dependency: object, known: Iterable[str]) -> MissingDependencyError:
+    """Make the error for a dependency that is not there, with the nearest of the known names."""
+    return MissingDependencyError(unit_id, dependency, tuple(nearest(dependency, known)))
 
 
 @_error
@@ -116,7 +116,7 @@ class CircularDependency(GraphError):  # noqa: N818 - the name is the seed's
 
     def __str__(self) -> str:
         steps = list(self.path)
-        if len(steps) == 2 and steps[0] == steps[1]:
+        if steps[0] == steps[1]:
             return f"unit {steps[0]!r} depends on itself; take the dependency away"
         shown = steps if len(steps) <= _SHOWN else [*steps[: _SHOWN - 2], "…", *steps[-2:]]
         ring = " -> ".join("…" if step == "…" else repr(step) for step in shown)
@@ -183,7 +183,11 @@ class UnitFailedError(UnitError, KeyError):
             text = f"unit {self.unit_id!r} has no result: {'it ran out of time' if self.state is UnitState.TIMEOUT else 'it failed'}"
         if self.root is not None:
             text += f" because unit {self.root!r} did not complete"
-        return f"{text} ({self.reason}); see .report for what happened" if self.reason else f"{text}; see .report for what happened"
+        return (
+            f"{text} ({self.reason}); see .report for what happened"
+            if self.reason
+            else f"{text}; see .report for what happened"
+        )
 
 
 @_error

@@ -47,12 +47,18 @@ def workers_for(executor: Executor, asked: int | None, plan: ExecutionPlan) -> i
     Raises:
         PluginError: The executor's answer is no number above 0.
     """
-    own: Callable[[int | None, ExecutionPlan], int | None] | None = getattr(executor, "workers", None)
+    own: Callable[[int | None, ExecutionPlan], object] | None = getattr(executor, "workers", None)
     if own is None:
         return asked if asked is not None else select_optimal_workers(plan.units, plan)
     answer = own(asked, plan)
-    if answer is not None and (isinstance(answer, bool) or not isinstance(answer, int) or answer < 1):
-        raise PluginError(type(executor).__name__, "Executor.workers", f"answered {answer!r}; it must answer a number above 0, or None")
+    if answer is None:
+        return None
+    if isinstance(answer, bool) or not isinstance(answer, int) or answer < 1:
+        raise PluginError(
+            type(executor).__name__,
+            "Executor.workers",
+            f"answered {answer!r}; it must answer a number above 0, or None",
+        )
     return answer
 
 

@@ -24,7 +24,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from qp_core.report import CANCELED, COMPLETED, FREED, PENDING, RUNNING, SKIPPED, Ledger
+from qp_core.budget import Budget, nothing
+from qp_core.ledger import CANCELED, COMPLETED, FREED, PENDING, RUNNING, SKIPPED, Ledger
 
 _log = logging.getLogger("qp_core")
 
@@ -32,76 +33,6 @@ NONE_READY = -1
 """What is taken when nothing is ready."""
 LOST = -2
 """What a worker is told whose unit was settled by somebody else: it was abandoned, and must go."""
-
-
-def _nothing() -> None:
-    """Not interested in a slot that comes free later."""
-
-
-class Budget:
-    """How many units may run at once, shared by a run and the runs nested in it.
-
-    A nested run is lent the slot of the unit that waits for it, and may borrow what the outer runs do not use; so there are
-    never more units at work than the outermost run was granted, and every run can always go on.
-
-    Args:
-        slots: How many; a nested run has the one it is lent.
-        outer: The budget to borrow from.
-    """
-
-    def __init__(self, slots: int, outer: "Budget | None" = None) -> None:
-        self._free = slots
-        self._outer = outer
-        self._borrowed = 0
-        # One lock and one waiting list for the whole nest.
-        self._lock: threading.Lock = outer._lock if outer else threading.Lock()
-        self._wanting: list[Callable[[], None]] = outer._wanting if outer else []
-
-    def take(self, offer: Callable[[], None]) -> bool:
-        """Take a slot.
-
-        Args:
-            offer: Called once when a slot comes free, if there is none now.
-
-        Returns:
-            Whether there was one.
-        """
-        with self._lock:
-            if self._take():
-                return True
-            if offer not in self._wanting:
-                self._wanting.append(offer)
-            return False
-
-    def put_back(self) -> None:
-        """Give back a slot that was taken a moment ago, without offering it to anybody."""
-        with self._lock:
-            self._give()
-
-    def _take(self) -> bool:
-        if self._free:
-            self._free -= 1
-            return True
-        if self._outer is not None and self._outer._take():
-            self._borrowed += 1
-            return True
-        return False
-
-    def give(self) -> None:
-        """Give a slot back, and offer it to who wants one. Must be called without holding a frontier's lock."""
-        with self._lock:
-            self._give()
-            wanting = self._wanting[:]
-            self._wanting.clear()
-        for offer in wanting:
-            offer()
-
-    def _give(self) -> None:
-        if self._borrowed and self._outer is not None:
-            self._borrowed -= 1
-            self._outer._give()
-        else:
-            self._free += 1
 
 
 class _Gate:
@@ -193,7 +124,7 @@ class Frontier:
             self._eager = eager
             if spawn is None:
                 self._crew = 1
-                self._budget.take(_nothing)
+                self._budget.take(nothing)
             if not self._open:
                 self._on_over()
             elif self._ready:
@@ -275,7 +206,7 @@ class Frontier:
 
     # ---- settling
 
-    def complete(self, number: int, worker: int, value: Any, started: float, ended: float) -> int:
+    def complete(self, number: int, worker: int, value: Any, started: float, ended: float) -> int:  # noqa: C901, PLR0912 - see "written out" below
         """A unit has completed: keep its result, make its children ready, take one unit.
 
         Returns:
@@ -320,7 +251,9 @@ class Frontier:
                 self._call_for_help()
             return following
 
-    def claim(self, number: int, worker: int | None, state: int, value: Any = None, started: float = 0.0, ended: float = 0.0) -> bool:
+    def claim(
+        self, number: int, worker: int | None, state: int, value: Any = None, started: float = 0.0, ended: float = 0.0
+    ) -> bool:
         """Settle a running unit without yet telling its children; the first who claims it wins.
 
         Between claim and `release`, observers are told: so they hear of a unit's end before any dependent starts.

@@ -83,7 +83,7 @@ def levels_of(needs: Adjacency, order: Iterable[int]) -> list[int]:
     for node in order:
         dependencies = needs[node]
         if dependencies:
-            level[node] = 1 + max([level[dependency] for dependency in dependencies])
+            level[node] = 1 + max(map(level.__getitem__, dependencies))
     return level
 
 

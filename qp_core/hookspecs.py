@@ -15,10 +15,10 @@ from qp_core.context import ExecutionContext
 from qp_core.executor import ExecutorFactory
 from qp_core.fallback import Substitute
 from qp_core.plan import ExecutionPlan
-from qp_core.vocabulary import Command
 from qp_core.strategy import Strategy
 from qp_core.telemetry import RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
 from qp_core.unit import QuantumUnit
+from qp_core.vocabulary import Command
 
 PROJECT = "quantum_partitioner"
 """pluggy's project name, and the group of the entry points."""
@@ -158,7 +158,9 @@ def qp_unit_retrying(event: UnitRetrying) -> None:
 
 
 @hookspec(firstresult=True)
-def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext) -> Substitute | None:
+def qp_fallback(
+    unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext
+) -> Substitute | None:
     """Offer a value for a unit whose last attempt failed.
 
     Kind: decide. The first answer that is not None counts. A plugin that raises ends the run with `PluginError`; a *user's* fallback

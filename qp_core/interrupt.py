@@ -33,7 +33,8 @@ def signals_of(run: Run) -> Iterator[None]:
         return
     handler = _Handler(run)
     replaced: dict[int, Any] = {}
-    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, default in defaults.items():
         if signal.getsignal(number) == default:
             replaced[number] = signal.signal(number, handler)
     run.guarded = signal.SIGINT in replaced
@@ -51,7 +52,7 @@ class _Handler:
         self._run = run
         self.worker: Worker | None = None
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
         run = self._run
         run.signals += 1
         worker = run.here

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextvars
+import pickle
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-import cloudpickle
 
 from qp_core.context import ExecutionContext
 from qp_core.loop import awaited, is_awaitable
@@ -30,6 +30,8 @@ class JobOutcome:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By value where need be, as the job came: a result may be of a class that only the main module defines.
+        import cloudpickle
+
         return _outcome, (cloudpickle.dumps(tuple(getattr(self, field.name) for field in attrs.fields(JobOutcome))),)
 
 
@@ -56,27 +58,40 @@ class Job:
     variables: contextvars.Context | None
 
     def __call__(self) -> JobOutcome:
+        """Make the attempt; whatever the unit raises is in the outcome."""
         value: Any = None
         error: BaseException | None = None
         started = time.monotonic()
         try:
-            value = self.function(self.argument) if self.variables is None else self.variables.run(self.function, self.argument)
+            value = (
+                self.function(self.argument)
+                if self.variables is None
+                else self.variables.run(self.function, self.argument)
+            )
             if is_awaitable(value):
                 value = asyncio.run(awaited(value))
         except BaseException as raised:  # noqa: BLE001 - whatever a unit raises is its outcome, and must not hurt the pool
             error = raised
         trace = "" if error is None else "".join(traceback.format_exception(error))
-        return JobOutcome(value, error, started, time.monotonic(), dict(self.context.metrics), self.context.writes(), trace)
+        return JobOutcome(
+            value, error, started, time.monotonic(), dict(self.context.metrics), self.context.writes(), trace
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle
+
         same = self.argument is self.context
-        return _unpacked, (self.unit_id, cloudpickle.dumps((self.function, None if same else self.argument, self.context)), same)
+        return _unpacked, (
+            self.unit_id,
+            cloudpickle.dumps((self.function, None if same else self.argument, self.context)),
+            same,
+        )
 
 
 def _outcome(packed: bytes) -> JobOutcome:
-    return JobOutcome(*cloudpickle.loads(packed))
+    return JobOutcome(*pickle.loads(packed))  # noqa: S301 - from this run's own pool
 
 
 def _unpacked(unit_id: UnitId, packed: bytes, same: bool) -> Job:  # noqa: FBT001 - called by pickle, which has no keywords
-    function, argument, context = cloudpickle.loads(packed)
+    function, argument, context = pickle.loads(packed)  # noqa: S301 - from this run's own pool
     return Job(unit_id, function, context if same else argument, context, None)

@@ -32,7 +32,9 @@ async def awaited(value: Awaitable[Any]) -> Any:
 
 
 @types.coroutine
-def driven(variables: Context, coroutine: Coroutine[Any, Any, Any], on_wait: Callable[[], None]) -> Generator[Any, Any, Any]:
+def driven(
+    variables: Context, coroutine: Coroutine[Any, Any, Any], on_wait: Callable[[], None]
+) -> Generator[Any, Any, Any]:
     """Await a coroutine inside the current task, but in context variables of its own.
 
     One task runs many units this way: a unit that never waits costs no task, and still sees a real current task.

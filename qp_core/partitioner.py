@@ -2,63 +2,26 @@
 
 import asyncio
 import contextlib
-import inspect
 import queue
-import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from enum import Enum
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, TypeVar, Unpack
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import ContextError, DuplicateUnitError, ExecutionError, MissingDependencyError, UnknownNameError
-from qp_core.executor import Executor, workers_for
+from qp_core.errors import DuplicateUnitError, ExecutionError
 from qp_core.interrupt import signals_of
+from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_workers
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
-from qp_core.run import Run, RunOptions
 from qp_core.settings import Settings
-from qp_core.strategy import checked_order
 from qp_core.telemetry import UnitFinished
-from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy, checked_limit
-from qp_core.vocabulary import ExecutionMode, OnFailure, UnitFunction, UnitId, UnitState
+from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy
+from qp_core.vocabulary import ExecutionMode, UnitFunction, UnitId, UnitState
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class ExecuteOptions(TypedDict, total=False):
-    """Keyword arguments that every way to execute takes.
-
-    Attributes:
-        execution_mode: An `ExecutionMode`, or the name of an executor plugin; the partitioner's default if None.
-        max_workers: The most units at once.
-        custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
-        strategy: The name of a strategy, which orders units that are ready at the same time.
-        outputs: Run only what these units need, keep only their results, and free others after their last use.
-        known: Results that are known beforehand; these units do not run.
-        fail_fast: Cancel everything else when one unit has failed.
-        deadline: The most seconds for the whole run, queueing included.
-        grace: Seconds that running units get after the first Ctrl-C.
-        on_failure: `"return"` what there is, or `"raise"` an ExceptionGroup of what went wrong.
-        telemetry: Observers of this run: names of observer plugins, or objects with methods like `qp_unit_finished(event)`.
-        cache: The name of a cache plugin, or a cache, for units with `metadata["cacheable"]`.
-    """
-
-    execution_mode: ExecutionMode | str | None
-    max_workers: int | None
-    custom_executor: Any
-    strategy: str | None
-    outputs: Iterable[UnitId] | None
-    known: Mapping[UnitId, Any] | None
-    fail_fast: bool
-    deadline: float | None
-    grace: float | None
-    on_failure: OnFailure
-    telemetry: Iterable[object]
-    cache: Cache | str | None
 
 
 class _Latest:
@@ -112,7 +75,7 @@ class QuantumPartitioner(Generic[T, R]):
         seed: int | None = None,
     ) -> None:
         self.units: dict[UnitId, QuantumUnit[T, R]] = {}
-        self.max_workers = _checked_workers(max_workers)
+        self.max_workers = checked_workers(max_workers)
         self.default_execution_mode = default_execution_mode
         self.on_unit_start: Callable[[UnitId], object] | None = None
         self.on_unit_complete: Callable[[UnitId, R], object] | None = None
@@ -134,7 +97,7 @@ class QuantumPartitioner(Generic[T, R]):
         fn: UnitFunction,
         dependencies: Iterable[UnitId] | None = None,
         name: UnitId | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - not the timeout of this call
+        timeout: float | None = None,
         retries: int = 0,
         metadata: Mapping[str, Any] | None = None,
         *,
@@ -166,11 +129,19 @@ class QuantumPartitioner(Generic[T, R]):
         with self._lock:
             unit_id = name if name is not None else self._free_id()
             unit: QuantumUnit[T, R] = QuantumUnit(
-                unit_id, fn, () if dependencies is None else dependencies, timeout, retries, priority, metadata, retry=retry, fallback=fallback
+                unit_id,
+                fn,
+                () if dependencies is None else dependencies,
+                timeout,
+                retries,
+                priority,
+                metadata,
+                retry=retry,
+                fallback=fallback,
             )
             if unit_id in self.units:
                 raise DuplicateUnitError(unit_id)
-            unit._latest = self._latest
+            unit.show(self._latest)
             self.units[unit_id] = unit
             self._execution_plan = None
         return unit
@@ -202,8 +173,7 @@ class QuantumPartitioner(Generic[T, R]):
         with self._lock:
             plan = ExecutionPlan.of(self.units)
             for unit in plan.nodes:  # units that were put into `units` by hand show their outcome too
-                if unit._latest is not self._latest:
-                    unit._shown_by(self._latest)
+                unit.show(self._latest)
             self._execution_plan = plan
             return plan
 
@@ -219,7 +189,9 @@ class QuantumPartitioner(Generic[T, R]):
         execution_mode: ExecutionMode | str | None = None,
         max_workers: int | None = None,
         custom_executor: Any = None,
-        **options: Unpack[ExecuteOptions],  # type: ignore[misc] # the first three may also be given by name
+        *,
+        strategy: str | None = None,
+        **options: Unpack[RunChoices],
     ) -> ExecutionResult[R]:
         """Run every unit as soon as its own dependencies are done and a worker is free.
 
@@ -229,8 +201,9 @@ class QuantumPartitioner(Generic[T, R]):
             context: What units see beside the results of their dependencies: a mapping; anything else is passed on as it is.
             execution_mode: Where units run; the partitioner's default if None.
             max_workers: The most units at once; the partitioner's bound if None.
-            custom_executor: For `ExecutionMode.CUSTOM`.
-            **options: See `ExecuteOptions`.
+            custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
+            strategy: Which of the units that are ready at the same time goes first; the name of a strategy.
+            **options: See `RunChoices`.
 
         Returns:
             The results of all units that completed, by id; what failed is in `.failed`, what happened in `.report`.
@@ -243,11 +216,17 @@ class QuantumPartitioner(Generic[T, R]):
             BaseExceptionGroup: Units failed, and `on_failure` is `"raise"`.
             KeyboardInterrupt: Ctrl-C; what had completed is in `get_partial_results()`.
         """
-        options = {"execution_mode": execution_mode, "max_workers": max_workers, "custom_executor": custom_executor, **options}
-        run, executor = self._made_run(context, options)
-        with signals_of(run):
-            self._drive(run, executor)
-        return self._concluded(run, options)
+        chosen: ExecuteOptions = {
+            **options,
+            "execution_mode": execution_mode,
+            "max_workers": max_workers,
+            "custom_executor": custom_executor,
+            "strategy": strategy,
+        }
+        launch = self._launched(context, chosen)
+        with signals_of(launch.run):
+            self._drive(launch)
+        return launch.conclude()
 
     async def execute_async(self, context: T, **options: Unpack[ExecuteOptions]) -> ExecutionResult[R]:
         """`execute` without blocking the event loop. In async mode, coroutine functions run on this very loop.
@@ -260,17 +239,21 @@ class QuantumPartitioner(Generic[T, R]):
 
         Returns:
             As `execute` does.
+
+        Raises:
+            CancelledError: The awaiting task was cancelled; what had completed is in `get_partial_results()`.
         """
-        run, executor = self._made_run(context, options)
+        launch = self._launched(context, options)
+        run = launch.run
         loop = run.loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
+        over: asyncio.Future[None] = loop.create_future()  # never cancelled: it is only awaited under a shield
 
         def drive() -> None:
             try:
-                self._drive(run, executor)
+                self._drive(launch)
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop was closed: then nobody waits any more
-                    loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+                    loop.call_soon_threadsafe(over.set_result, None)
 
         threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True).start()
         try:
@@ -279,7 +262,7 @@ class QuantumPartitioner(Generic[T, R]):
             run.interrupt()
             await asyncio.shield(over)
             raise
-        return self._concluded(run, options)
+        return launch.conclude()
 
     def stream(self, context: T, **options: Unpack[ExecuteOptions]) -> Iterator[tuple[UnitId, UnitFinished]]:
         """Run, and yield each unit when it has ended. Leaving the loop early cancels the rest.
@@ -292,11 +275,12 @@ class QuantumPartitioner(Generic[T, R]):
             The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
         """
         ends: queue.SimpleQueue[UnitFinished | None] = queue.SimpleQueue()
-        run, executor = self._made_run(context, options, _Feed(ends.put))
+        launch = self._launched(context, options, _Feed(ends.put))
+        run = launch.run
 
         def drive() -> None:
             try:
-                self._drive(run, executor)
+                self._drive(launch)
             finally:
                 ends.put(None)
 
@@ -309,9 +293,11 @@ class QuantumPartitioner(Generic[T, R]):
             if not run.over:
                 run.post(run.interrupt)
             thread.join()
-        self._concluded(run, options)
+        launch.conclude()
 
-    async def astream(self, context: T, **options: Unpack[ExecuteOptions]) -> AsyncIterator[tuple[UnitId, UnitFinished]]:
+    async def astream(
+        self, context: T, **options: Unpack[ExecuteOptions]
+    ) -> AsyncIterator[tuple[UnitId, UnitFinished]]:
         """`stream` for an event loop. In async mode, coroutine functions run on this very loop.
 
         Args:
@@ -323,12 +309,13 @@ class QuantumPartitioner(Generic[T, R]):
         """
         loop = asyncio.get_running_loop()
         ends: asyncio.Queue[UnitFinished | None] = asyncio.Queue()
-        run, executor = self._made_run(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
+        launch = self._launched(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
+        run = launch.run
         run.loop = loop
 
         def drive() -> None:
             try:
-                self._drive(run, executor)
+                self._drive(launch)
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop was closed: then nobody waits any more
                     loop.call_soon_threadsafe(ends.put_nowait, None)
@@ -343,15 +330,26 @@ class QuantumPartitioner(Generic[T, R]):
                 run.post(run.interrupt)
                 while await ends.get() is not None:
                     pass
-        self._concluded(run, options)
+        launch.conclude()
 
-    def execute_with_strategy(self, context: T, strategy: str, **options: Unpack[ExecuteOptions]) -> ExecutionResult[R]:
+    def execute_with_strategy(
+        self,
+        context: T,
+        strategy: str,
+        execution_mode: ExecutionMode | str | None = None,
+        max_workers: int | None = None,
+        custom_executor: Any = None,
+        **options: Unpack[RunChoices],
+    ) -> ExecutionResult[R]:
         """Execute under a strategy, which orders the units that are ready at the same time.
 
         Args:
             context: As for `execute`.
             strategy: Its name, such as `"priority"`.
-            **options: See `ExecuteOptions`.
+            execution_mode: As for `execute`.
+            max_workers: As for `execute`.
+            custom_executor: As for `execute`.
+            **options: See `RunChoices`.
 
         Returns:
             As `execute` does.
@@ -359,7 +357,7 @@ class QuantumPartitioner(Generic[T, R]):
         Raises:
             UnknownNameError: There is no such strategy; the message lists those there are.
         """
-        return self.execute(context, **{**options, "strategy": strategy})
+        return self.execute(context, execution_mode, max_workers, custom_executor, strategy=strategy, **options)
 
     def execute_with_monitoring(self, context: T, **options: Unpack[ExecuteOptions]) -> ExecutionResult[R]:
         """Execute, and leave measurements in `last_execution_metrics`.
@@ -375,9 +373,9 @@ class QuantumPartitioner(Generic[T, R]):
             As `execute` does.
         """
         observer = self._installed_plugins().make("observers", "metrics")
-        telemetry = [*options.get("telemetry", ()), observer]
+        chosen: ExecuteOptions = {**options, "telemetry": [*options.get("telemetry", ()), observer]}
         try:
-            return self.execute(context, **{**options, "telemetry": telemetry})
+            return self.execute(context, **chosen)
         finally:
             self.last_execution_metrics = observer.metrics
 
@@ -445,87 +443,28 @@ class QuantumPartitioner(Generic[T, R]):
             self._plugins = Plugins.installed()
         return self._plugins
 
-    def _made_run(self, context: T, options: ExecuteOptions, *observers: object) -> tuple[Run, Executor]:
-        """Check everything there is to check, before anything runs."""
-        unknown = set(options) - set(ExecuteOptions.__annotations__)
-        if unknown:
-            raise UnknownNameError("option of execute", min(unknown), tuple(ExecuteOptions.__annotations__))
+    def _launched(self, context: T, options: ExecuteOptions, *observers: object) -> Launch:
         plugins = self._installed_plugins()
-        plan = self._current_plan()
-        outputs = options.get("outputs")
-        if outputs is not None:
-            outputs = _checked_outputs(outputs)
-            plan = plan.restricted_to(outputs)
-        _check_context(context, plan)
-        known = {unit_id: value for unit_id, value in (options.get("known") or {}).items() if _is_unit(unit_id, self.units) and unit_id in plan.index}
-        executor, mode = self._executor(options)
-        strategy = options.get("strategy") or plugins.choose_strategy(plan) or "fifo"
-        order = checked_order(strategy, plugins.make("strategies", strategy).order(plan), plan)
-        asked = _checked_workers(options.get("max_workers"))
-        run_options = RunOptions(
-            mode=mode,
-            strategy=strategy,
-            max_workers=workers_for(executor, self.max_workers if asked is None else asked, plan),
-            deadline_s=checked_limit(options.get("deadline"), "deadline"),
-            fail_fast=bool(options.get("fail_fast", False)),
-            grace_s=checked_limit(options.get("grace"), "grace") or self._settings.grace_s,
-            known=known,
-            outputs=None if outputs is None else tuple(outputs),
-        )
-        if options.get("on_failure", "return") not in {"return", "raise"}:
-            raise UnknownNameError("on_failure", options["on_failure"], ("raise", "return"))
-        run = Run(
-            plan,
-            context,
-            run_options,
-            policies=plugins,
-            order=order,
-            listeners=plugins.listeners([*self._observers(options), *((type(one).__name__, one) for one in observers)]),
-            cache=self._cache(options),
-            clock=self._clock,
-            rng=None if self._seed is None else random.Random(self._seed),  # noqa: S311 - jitter, not secrets
-        )
-        return run, executor
-
-    def _executor(self, options: ExecuteOptions) -> tuple[Executor, str]:
-        custom = options.get("custom_executor")
-        mode = options.get("execution_mode") or (self.default_execution_mode if custom is None else ExecutionMode.CUSTOM)
-        name = mode.value if isinstance(mode, ExecutionMode) else mode
-        if not isinstance(name, str):
-            raise UnknownNameError("execution mode", mode, tuple(self._installed_plugins().provided("executors")))
-        executor: Executor = self._installed_plugins().make("executors", name, custom)
-        return executor, name
-
-    def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
+        listening = [(type(one).__name__, one) for one in observers]
         if self.on_unit_start or self.on_unit_complete or self.on_unit_error:
-            made = self._installed_plugins().make("observers", "callbacks", self.on_unit_start, self.on_unit_complete, self.on_unit_error)
-            yield "callbacks", made
-        for wanted in options.get("telemetry", ()):
-            if isinstance(wanted, str):
-                yield wanted, self._installed_plugins().make("observers", wanted)
-            else:
-                yield type(wanted).__name__, wanted
+            calls = (self.on_unit_start, self.on_unit_complete, self.on_unit_error)
+            listening.append(("callbacks", plugins.make("observers", "callbacks", *calls)))
+        launcher = Launcher(
+            plugins=plugins,
+            mode=self.default_execution_mode,
+            max_workers=self.max_workers,
+            cache=self._default_cache(),
+            settings=self._settings,
+            clock=self._clock,
+            seed=self._seed,
+        )
+        return launcher.launch(self._current_plan(), context, options, listening)
 
-    def _cache(self, options: ExecuteOptions) -> Cache | None:
-        wanted = options.get("cache")
-        if isinstance(wanted, str):
-            made: Cache = self._installed_plugins().make("caches", wanted)
-            return made
-        return wanted
+    def _default_cache(self) -> Cache | None:
+        return None
 
-    def _drive(self, run: Run, executor: Executor) -> None:
-        try:
-            executor.run(run)
-        except BaseException as error:  # noqa: BLE001 - the report comes first; `raise_what_broke` raises it
-            run.break_off(error)
-        self._latest.result = run.finish()
-
-    def _concluded(self, run: Run, options: ExecuteOptions) -> ExecutionResult[R]:
-        run.raise_what_broke()
-        result: ExecutionResult[R] = run.result
-        if options.get("on_failure", "return") == "raise":
-            result.raise_for_failures()
-        return result
+    def _drive(self, launch: Launch) -> None:
+        self._latest.result = launch.drive()
 
 
 class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
@@ -542,8 +481,8 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
         super().__init__(*args, **kwargs)
         self.cache: Cache = self._installed_plugins().make("caches", cache) if isinstance(cache, str) else cache
 
-    def _cache(self, options: ExecuteOptions) -> Cache | None:
-        return super()._cache(options) or self.cache
+    def _default_cache(self) -> Cache:
+        return self.cache
 
     @property
     def cache_hits(self) -> int:
@@ -561,44 +500,3 @@ class _Feed:
 
     def __init__(self, put: Callable[[UnitFinished], object]) -> None:
         self.qp_unit_finished = put
-
-
-def _checked_workers(max_workers: int | None) -> int | None:
-    if max_workers is None:
-        return None
-    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        msg = f"max_workers is {max_workers!r}; give a whole number, or None for what suits the machine"
-        raise TypeError(msg)
-    if max_workers < 1:
-        msg = f"max_workers is {max_workers}; give 1 or more, or None for what suits the machine"
-        raise ValueError(msg)
-    return max_workers
-
-
-def _checked_outputs(outputs: Iterable[UnitId]) -> list[UnitId]:
-    if isinstance(outputs, str):
-        msg = f"outputs is the string {outputs!r}; give a list of ids: [{outputs!r}]"
-        raise TypeError(msg)
-    return list(outputs)
-
-
-def _is_unit(unit_id: UnitId, units: Mapping[UnitId, Any]) -> bool:
-    if unit_id not in units:
-        raise MissingDependencyError.among("known", unit_id, units)
-    return True
-
-
-def _check_context(context: object, plan: ExecutionPlan) -> None:
-    """A context that is surely a slip is an error before anything runs, not a puzzle inside every unit."""
-    if context is None:
-        raise ContextError("the context is None", "pass {} for an empty one")
-    if isinstance(context, Enum | QuantumUnit | QuantumPartitioner | ExecutionPlan | type) or callable(context):
-        raise ContextError(f"the context is {context!r}", "pass what the units should see first, such as a dict")
-    if inspect.isawaitable(context):
-        raise ContextError(f"the context is {context!r}, which has not been awaited", "await it first")
-    if isinstance(context, Mapping):
-        taken = [key for key in context if isinstance(key, str) and key in plan.index]
-        if taken:
-            raise ContextError(
-                f"the context's key {taken[0]!r} is also the id of a unit", "rename one of them; to give a unit's result beforehand, pass known={...}"
-            )

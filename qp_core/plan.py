@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import attrs
 
 from qp_core import graph
-from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, MissingDependencyError
+from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, missing_dependency
 from qp_core.unit import QuantumUnit, durations
 from qp_core.vocabulary import UnitId
 
@@ -44,7 +44,9 @@ class ExecutionPlan:
     order: Sequence[int]
 
     @classmethod
-    def of(cls, units: Mapping[UnitId, AnyUnit], circular: type[CircularDependency] = CircularDependencyError) -> "ExecutionPlan":
+    def of(
+        cls, units: Mapping[UnitId, AnyUnit], circular: type[CircularDependency] = CircularDependencyError
+    ) -> "ExecutionPlan":
         """Check units and freeze them into a plan.
 
         Time and memory are O(n + e) for n units and e dependencies.
@@ -98,11 +100,11 @@ class ExecutionPlan:
 
         Raises:
             MissingDependencyError: An output is no unit of the plan.
-        """
+        """  # noqa: DOC501 - raised as a function makes it
         wanted = []
         for output in outputs:
             if output not in self.index:
-                raise MissingDependencyError.among("outputs", output, self.index)
+                raise missing_dependency("outputs", output, self.index)
             wanted.append(self.index[output])
         kept = graph.reachable(self.needs, wanted)
         return ExecutionPlan.of({unit.id: unit for number, unit in enumerate(self.nodes) if number in kept})
@@ -240,9 +242,10 @@ class ExecutionPlan:
 
 
 def _raise_missing(unit: AnyUnit, index: Mapping[UnitId, int]) -> NoReturn:
-    for dependency in unit.dependencies:
+    dependencies: list[object] = [*unit.dependencies]  # whatever the annotation says
+    for dependency in dependencies:
         if not isinstance(dependency, str) or dependency not in index:
-            raise MissingDependencyError.among(unit.id, dependency, index)
+            raise missing_dependency(unit.id, dependency, index)
     raise AssertionError(unit.id)  # pragma: no cover - only called where one is missing
 
 
@@ -252,14 +255,16 @@ def function_name(function: Callable[..., Any]) -> str:
     Returns:
         `module:qualified.name`; of a partial or an instance, that of what is called in the end.
     """
-    inner = getattr(function, "func", function)
+    inner: object = getattr(function, "func", function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{named.__module__}:{named.__qualname__}"
 
 
 def _dot_text(text: str) -> str:
     # DOT knows \n and \" in a quoted string and nothing else; other control characters would break the line format.
-    return "".join(_DOT_ESCAPES.get(char) or (char if char.isprintable() else f"\\\\u{{{ord(char):x}}}") for char in text)
+    return "".join(
+        _DOT_ESCAPES.get(char) or (char if char.isprintable() else f"\\\\u{{{ord(char):x}}}") for char in text
+    )
 
 
 _DOT_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}

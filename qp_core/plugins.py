@@ -70,7 +70,9 @@ class Plugins:
         entry_points: Where plugins are found; those that are installed, if None.
     """
 
-    def __init__(self, settings: Settings | None = None, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None
+    ) -> None:
         self._settings = settings or Settings.from_environment()
         found = importlib.metadata.entry_points(group=hookspecs.PROJECT) if entry_points is None else entry_points
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -78,7 +80,7 @@ class Plugins:
         self._lock = threading.RLock()
         self._info: dict[str, PluginInfo] = {}
         self._waiting: dict[str, list[importlib.metadata.EntryPoint]] = {}
-        self._provided: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._provided: dict[str, dict[str, Any]] = {}
         # Sorted, so that the order of answers does not depend on the order of installation.
         for entry in sorted(set(found), key=lambda entry: entry.name):
             self._admit(entry)
@@ -97,7 +99,11 @@ class Plugins:
         distribution = entry.dist
         name = distribution.name if distribution else None
         info = PluginInfo(
-            name=entry.name, distribution=name, version=distribution.version if distribution else None, source=entry.value, state="found"
+            name=entry.name,
+            distribution=name,
+            version=distribution.version if distribution else None,
+            source=entry.value,
+            state="found",
         )
         if entry.name in self._settings.blocked_plugins:
             info = attrs.evolve(info, state="blocked", reason="named in QP_BLOCK_PLUGINS")
@@ -132,20 +138,22 @@ class Plugins:
             self._manager.unregister(name=entry.name) if self._manager.has_plugin(entry.name) else None
             reason = f"{type(error).__name__}: {error}"
             self._info[entry.name] = info = attrs.evolve(self._info[entry.name], state="broken", reason=reason)
-            _log.warning("plugin %r of %s (%s) is broken and left out: %s", entry.name, info.distribution, entry.value, reason)
+            _log.warning(
+                "plugin %r of %s (%s) is broken and left out: %s", entry.name, info.distribution, entry.value, reason
+            )
         else:
             self._info[entry.name] = attrs.evolve(self._info[entry.name], state="loaded")
 
     # ---- provide
 
-    def provided(self, seam: str) -> Mapping[str, Callable[..., Any]]:
+    def provided(self, seam: str) -> Mapping[str, Any]:
         """What the plugins of a seam provide, by name.
 
         Args:
             seam: A key of `SEAMS`.
 
         Returns:
-            Names, each with what makes the thing.
+            Names, each with what makes the thing (of commands, the thing itself).
 
         Raises:
             PluginConflictError: Two plugins provide the same name.
@@ -156,9 +164,9 @@ class Plugins:
                 self._provided[seam] = self._gathered(seam)
             return self._provided[seam]
 
-    def _gathered(self, seam: str) -> dict[str, Callable[..., Any]]:
+    def _gathered(self, seam: str) -> dict[str, Any]:
         hook = f"qp_{seam}"
-        found: dict[str, Callable[..., Any]] = {}
+        found: dict[str, Any] = {}
         origin: dict[str, str] = {}
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
             for name, maker in self._answer(impl, hook, {}).items():
@@ -186,7 +194,7 @@ class Plugins:
         """
         return self.maker(seam, name)(*arguments, **options)
 
-    def maker(self, seam: str, name: str) -> Callable[..., Any]:
+    def maker(self, seam: str, name: str) -> Any:
         """What makes one of what a seam provides; also for checking a name early.
 
         Returns:
@@ -256,7 +264,9 @@ class Plugins:
             raise PluginError(answer[0], "qp_cache_key", problem, self._distribution(answer[0]))
         return answer[1]
 
-    def fallback(self, unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext) -> Substitute | None:
+    def fallback(
+        self, unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext
+    ) -> Substitute | None:
         """Ask the plugins for what stands in for a failed unit.
 
         Returns:

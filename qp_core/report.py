@@ -1,10 +1,8 @@
-"""Report: what a run says of itself when it is over, and the columns it is written in while it goes on.
+"""Report: what a run says of itself when it is over,.
 
 Values are kept in `ExecutionResult`, never in the report: a report is data, may be stored, and holds no results.
 """
 
-import threading
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,7 +12,7 @@ import attrs
 
 from qp_core import codec, graph
 from qp_core.errors import UnitFailedError
-from qp_core.plan import ExecutionPlan
+from qp_core.ledger import COMPLETED, FREED, STATES, Ledger
 from qp_core.unit import NOTHING_YET, Outcome
 from qp_core.vocabulary import UnitId, UnitState
 
@@ -22,98 +20,6 @@ R = TypeVar("R")
 
 REPORT_SCHEMA = 1
 """Version of what `RunReport.to_data` writes; raised when a field changes its meaning."""
-
-STATES = tuple(UnitState)
-"""A state's code in a ledger is its place here."""
-PENDING, RUNNING, COMPLETED, FAILED, SKIPPED, CANCELED, TIMEOUT = range(len(STATES))
-
-
-class _Freed:
-    """Stands where a result was that nobody needs any more."""
-
-    def __repr__(self) -> str:
-        return "<freed>"
-
-
-FREED = _Freed()
-
-
-@attrs.define(eq=False)
-class UnitNotes:
-    """What is worth noting of a unit beside its times; most units of a large run have none."""
-
-    attempts: int = 1
-    error: BaseException | None = None
-    used_fallback: bool = False
-    cached: bool = False
-    known: bool = False
-    abandoned: bool = False
-    first_started: float = 0.0
-    metrics: Mapping[str, Any] = attrs.Factory(dict)
-    writes: Mapping[str, Any] = attrs.Factory(dict)
-
-
-NO_NOTES = UnitNotes()
-"""Notes of a unit of which there is nothing to note; never changed."""
-
-
-class Ledger:
-    """The state of every unit of one run, in columns: about 40 bytes a unit.
-
-    The frontier writes it, under its lock. Times are the clock's monotonic seconds.
-
-    Attributes:
-        plan: The plan that runs.
-        states: A code per unit, an index into `STATES`.
-        values: A result per unit; taken away when the run is over.
-        started: When the last attempt began; 0.0 where none did.
-        ended: When the unit ended.
-        workers: The number of the worker that ran it.
-        notes: What else there is to say, by unit number.
-        causes: For a skipped unit, the number of the unit that failed.
-        frees: Whether results are let go after their last use.
-    """
-
-    __slots__ = ("_notes_lock", "causes", "ended", "frees", "notes", "plan", "started", "states", "values", "workers")
-
-    def __init__(self, plan: ExecutionPlan) -> None:
-        n = len(plan)
-        self.plan = plan
-        self.states = bytearray(n)
-        self.values: list[Any] = [None] * n
-        self.started = array("d", bytes(8 * n))
-        self.ended = array("d", bytes(8 * n))
-        self.workers = array("i", bytes(4 * n))
-        self.notes: dict[int, UnitNotes] = {}
-        self.causes: dict[int, int] = {}
-        self.frees = False
-        self._notes_lock = threading.Lock()
-
-    def note(self, number: int, **changes: Any) -> None:
-        """Change the notes of a unit. The notes have a lock of their own: they are touched by several threads, but seldom."""
-        with self._notes_lock:
-            notes = self.notes.get(number)
-            if notes is None:
-                notes = self.notes[number] = UnitNotes()
-            for name, value in changes.items():
-                setattr(notes, name, value)
-
-    def notes_of(self, number: int) -> UnitNotes:
-        """The notes of a unit, only to be read.
-
-        Returns:
-            The unit's notes; blank ones where there is nothing to note.
-        """
-        with self._notes_lock:
-            return self.notes.get(number, NO_NOTES)
-
-    def ran(self, number: int) -> bool:
-        """Whether an attempt of the unit was begun.
-
-        Returns:
-            False also for a cached or known result.
-        """
-        return self.ended[number] > 0.0 and self.started[number] > 0.0
 
 
 class ErrorSummary(NamedTuple):
@@ -136,7 +42,9 @@ class ErrorSummary(NamedTuple):
         except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything, and must not spoil the report
             text = f"<its __str__ raised {type(broken).__name__}>"
         kind = type(error)
-        return cls(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}", text)
+        return cls(
+            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}", text
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -182,20 +90,20 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
     """The records of a ledger, each made when it is read: a run of a million units keeps columns, not objects."""
 
     def __init__(self, ledger: Ledger, zero: float) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._zero = zero
 
     def __len__(self) -> int:
-        return len(self._ledger.plan)
+        return len(self.ledger.plan)
 
     def __iter__(self) -> Iterator[UnitId]:
-        return iter(self._ledger.plan.index)
+        return iter(self.ledger.plan.index)
 
     def __contains__(self, unit_id: object) -> bool:
-        return unit_id in self._ledger.plan.index
+        return unit_id in self.ledger.plan.index
 
     def __getitem__(self, unit_id: UnitId) -> UnitRecord:
-        ledger = self._ledger
+        ledger = self.ledger
         number = ledger.plan.index[unit_id]
         notes = ledger.notes_of(number)
         ran = ledger.ran(number)
@@ -267,7 +175,7 @@ class RunReport:
     def counts(self) -> dict[UnitState, int]:
         """How many units ended in each state; states without units are left out."""
         if isinstance(self.units, _LedgerRecords):
-            found = Counter(self.units._ledger.states)
+            found = Counter(self.units.ledger.states)
             return {STATES[code]: found[code] for code in sorted(found)}
         return dict(Counter(record.state for record in self.units.values()))
 
@@ -284,11 +192,16 @@ class RunReport:
     @property
     def abandoned(self) -> tuple[UnitId, ...]:
         """Units that could not be stopped, and may still be running."""
-        if not any(state in self.counts for state in (UnitState.TIMEOUT, UnitState.CANCELED, UnitState.FAILED, UnitState.COMPLETED)):
+        if not any(
+            state in self.counts
+            for state in (UnitState.TIMEOUT, UnitState.CANCELED, UnitState.FAILED, UnitState.COMPLETED)
+        ):
             return ()
         if isinstance(self.units, _LedgerRecords):
-            ledger = self.units._ledger
-            return tuple(ledger.plan.nodes[number].id for number, notes in sorted(ledger.notes.items()) if notes.abandoned)
+            ledger = self.units.ledger
+            return tuple(
+                ledger.plan.nodes[number].id for number, notes in sorted(ledger.notes.items()) if notes.abandoned
+            )
         return tuple(unit_id for unit_id, record in self.units.items() if record.abandoned)
 
     @cached_property
@@ -304,7 +217,10 @@ class RunReport:
         records = [self.units[unit_id] for unit_id in ids]
         needs = [[index[need] for need in record.dependencies if need in index] for record in records]
         order = graph.topological_order(needs, graph.children_of(needs))
-        return [ids[number] for number in graph.critical_path(needs, order, [record.duration_s or 0.0 for record in records])]
+        return [
+            ids[number]
+            for number in graph.critical_path(needs, order, [record.duration_s or 0.0 for record in records])
+        ]
 
     @property
     def critical_path_s(self) -> float:
@@ -368,7 +284,11 @@ class ExecutionResult(dict[UnitId, R]):
             done = (state == COMPLETED and value is not FREED for state, value in zip(states, values, strict=True))
             super().__init__(pair for pair, there in zip(pairs, done, strict=True) if there)
         self.report = report
-        self.errors = {ledger.plan.nodes[number].id: notes.error for number, notes in sorted(ledger.notes.items()) if notes.error is not None}
+        self.errors = {
+            ledger.plan.nodes[number].id: notes.error
+            for number, notes in sorted(ledger.notes.items())
+            if notes.error is not None
+        }
         self._ledger = ledger
 
     @property
@@ -420,7 +340,13 @@ class ExecutionResult(dict[UnitId, R]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _thawed, (dict(self), attrs.evolve(self.report, units=dict(self.report.units)), self.errors)
+        # The ledger stays behind: it holds the plan, and so functions that may not pickle.
+        report = attrs.evolve(self.report, units=dict(self.report.units))
+        return ExecutionResult.__new__, (ExecutionResult,), (report, self.errors), None, iter(self.items())
+
+    def __setstate__(self, state: tuple[RunReport, dict[UnitId, BaseException]]) -> None:
+        self.report, self.errors = state
+        self._ledger = None
 
     def __missing__(self, unit_id: UnitId) -> NoReturn:
         record = self.report.units.get(unit_id)
@@ -432,10 +358,3 @@ class ExecutionResult(dict[UnitId, R]):
         error = self.errors.get(record.cause or unit_id)
         reason = self.report.stopped or "" if error is None else f"{type(error).__name__}: {error}"
         raise UnitFailedError(unit_id, record.state, reason, record.cause) from error
-
-
-def _thawed(results: dict[UnitId, Any], report: RunReport, errors: dict[UnitId, BaseException]) -> ExecutionResult[Any]:
-    result: ExecutionResult[Any] = ExecutionResult.__new__(ExecutionResult)
-    dict.update(result, results)
-    result.report, result.errors, result._ledger = report, errors, None
-    return result

@@ -19,15 +19,17 @@ from typing import Any
 import attrs
 
 from qp_core.attempt import Attempts, OffLoop
+from qp_core.budget import Budget
 from qp_core.cache import Cache
 from qp_core.clock import Clock, Inbox, SystemClock, Timers
 from qp_core.context import ContextHome, running
 from qp_core.crew import Crew, Worker
 from qp_core.errors import PluginError, UnitTimeoutError, name_list
-from qp_core.frontier import LOST, NONE_READY, Budget, Frontier
+from qp_core.frontier import LOST, NONE_READY, Frontier
 from qp_core.job import Job, JobOutcome
+from qp_core.ledger import CANCELED, RUNNING, TIMEOUT, Ledger
 from qp_core.plan import ExecutionPlan
-from qp_core.report import CANCELED, RUNNING, TIMEOUT, ExecutionResult, Ledger, RunReport
+from qp_core.report import ExecutionResult, RunReport
 from qp_core.settlement import Policies, Settlement
 from qp_core.telemetry import Listeners, RunFinished, RunStarted
 from qp_core.vocabulary import UnitId, UnitState
@@ -163,7 +165,11 @@ class Run:
 
     def _made_attempts(self, context: Any, policies: Policies, cache: Cache | None) -> Attempts:
         fits = isinstance(context, Mapping)
-        environment = {"run_id": self.run_id, "execution_mode": self.options.mode, "max_workers": self.options.max_workers}
+        environment = {
+            "run_id": self.run_id,
+            "execution_mode": self.options.mode,
+            "max_workers": self.options.max_workers,
+        }
         return Attempts(
             run_id=self.run_id,
             ledger=self._ledger,
@@ -175,7 +181,9 @@ class Run:
             listeners=self._listeners,
             policies=policies,
             cache=cache,
-            home=ContextHome(plan=self.plan, given=dict(context) if fits else {}, values=self._ledger.values, environment=environment),
+            home=ContextHome(
+                plan=self.plan, given=dict(context) if fits else {}, values=self._ledger.values, environment=environment
+            ),
             argument=context,
             fits=fits,
             interrupted=self._meant_by_user,
@@ -194,7 +202,9 @@ class Run:
         """Whether a unit of this run may have to be given up while it runs, so that it must not run in the thread that waits."""
         return self.options.deadline_s is not None or any(unit.timeout is not None for unit in self.plan.nodes)
 
-    def begin(self, spawn: Callable[[], None] | None, *, eager: bool = True, stop: Callable[[], None] | None = None) -> None:
+    def begin(
+        self, spawn: Callable[[], None] | None, *, eager: bool = True, stop: Callable[[], None] | None = None
+    ) -> None:
         """Let the run go: from here on units are handed out.
 
         Args:
@@ -220,7 +230,7 @@ class Run:
         if self.options.deadline_s is not None:
             self._timers.add(self._zero + self.options.deadline_s, self._deadline_passed)
         if isinstance(self._outer, Worker):
-            self._outer.run._enclose(self)
+            self._outer.run.enclose(self)
         self._frontier.begin(spawn, _bound(self.options.max_workers), eager=eager)
 
     def new_worker(self) -> Worker:
@@ -338,11 +348,17 @@ class Run:
         for nested in self._inside():
             nested.cancel(self._frontier.halted or "canceled")
 
-    def _enclose(self, nested: "Run") -> None:
+    def enclose(self, nested: "Run") -> None:
+        """A run begins inside one of this run's units: what stops this one stops it too."""
         with self._nested_lock:
             self._nested.add(nested)
         if self._frontier.halted is not None:
             nested.cancel(self._frontier.halted)
+
+    def discharge(self, nested: "Run") -> None:
+        """A run inside one of this run's units is over."""
+        with self._nested_lock:
+            self._nested.discard(nested)
 
     def _inside(self) -> "list[Run]":
         with self._nested_lock:
@@ -435,8 +451,7 @@ class Run:
             self.break_off(PluginError(self.options.mode, "Executor.run", problem))
         self._attempts.close(_LAST_MOMENT_S)
         if isinstance(self._outer, Worker):
-            with self._outer.run._nested_lock:
-                self._outer.run._nested.discard(self)
+            self._outer.run.discharge(self)
         for number, worker in self._crew.given_up:
             if worker.still_busy is not None and worker.still_busy():
                 self._ledger.note(number, abandoned=True)
@@ -480,6 +495,16 @@ def _warn_of(report: RunReport) -> None:
     failed = report.in_state(UnitState.FAILED, UnitState.TIMEOUT)
     if failed:
         skipped = report.counts.get(UnitState.SKIPPED, 0)
-        _log.warning("%d of %d units failed: %s; %d skipped because of them", len(failed), len(report.units), name_list(failed), skipped)
+        _log.warning(
+            "%d of %d units failed: %s; %d skipped because of them",
+            len(failed),
+            len(report.units),
+            name_list(failed),
+            skipped,
+        )
     if report.abandoned:
-        _log.warning("%d units could not be stopped and may still be running: %s", len(report.abandoned), name_list(report.abandoned))
+        _log.warning(
+            "%d units could not be stopped and may still be running: %s",
+            len(report.abandoned),
+            name_list(report.abandoned),
+        )

@@ -13,7 +13,7 @@ from qp_core.clock import Clock, Timers
 from qp_core.context import ExecutionContext
 from qp_core.fallback import Substitute
 from qp_core.frontier import Frontier
-from qp_core.report import CANCELED, COMPLETED, PENDING, STATES, Ledger
+from qp_core.ledger import CANCELED, COMPLETED, PENDING, STATES, Ledger
 from qp_core.telemetry import Listeners, UnitFinished, UnitRetrying
 from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import UnitId
@@ -28,7 +28,9 @@ class Policies(Protocol):
         """The key of a unit's result; None where it is not to be cached."""
         ...
 
-    def fallback(self, unit: AnyUnit, error: BaseException, attempt: int, context: ExecutionContext) -> Substitute | None:
+    def fallback(
+        self, unit: AnyUnit, error: BaseException, attempt: int, context: ExecutionContext
+    ) -> Substitute | None:
         """What stands in for a failed unit."""
         ...
 
@@ -166,7 +168,9 @@ class Settlement:
         self._ledger.note(number, error=error)
         if self._listeners.hear(UnitRetrying):
             unit_id = self._ledger.plan.nodes[number].id
-            self._listeners.tell(UnitRetrying(run_id=self._run_id, unit_id=unit_id, attempt=attempts, error=error, wait_s=wait))
+            self._listeners.tell(
+                UnitRetrying(run_id=self._run_id, unit_id=unit_id, attempt=attempts, error=error, wait_s=wait)
+            )
         if self._frontier.withdraw(number):  # the run was halted between the decision and the claim
             self.tell_finished(number)
             self._frontier.end([number])

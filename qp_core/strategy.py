@@ -52,13 +52,19 @@ def checked_order(name: str, order: Sequence[UnitId] | None, plan: ExecutionPlan
         ids = list(order)
         unknown = [unit_id for unit_id in ids if unit_id not in plan.index]
     except TypeError:
-        raise PluginError(name, "Strategy.order", f"answered {order!r}; it must answer ids of the plan, or None") from None
+        raise PluginError(
+            name, "Strategy.order", f"answered {order!r}; it must answer ids of the plan, or None"
+        ) from None
     if unknown:
         raise PluginError(name, "Strategy.order", f"named units that are not in the plan: {name_list(unknown)}")
     if len(ids) != len(plan) or len(set(ids)) != len(plan):
         twice = [unit_id for unit_id, count in Counter(ids).items() if count > 1]
         lost = [unit_id for unit_id in plan.index if unit_id not in set(ids)]
-        raise PluginError(name, "Strategy.order", f"must name each unit once; named twice: {name_list(twice)}; lost: {name_list(lost)}")
+        raise PluginError(
+            name,
+            "Strategy.order",
+            f"must name each unit once; named twice: {name_list(twice)}; lost: {name_list(lost)}",
+        )
     return [plan.index[unit_id] for unit_id in ids]
 
 
@@ -89,7 +95,9 @@ def _quota_cores(mount: Path, membership: Path) -> int | None:
             if (folder / "cpu.max").exists():  # version 2: "max 100000" or "150000 100000"
                 quota, period = (folder / "cpu.max").read_text().split()[:2]
             else:  # version 1: -1 is no quota
-                quota, period = ((folder / name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+                quota, period = (
+                    (folder / name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                )
             if quota not in {"max", "-1"}:
                 quotas.append(max(1, -(-int(quota) // int(period))))
         except (OSError, ValueError, ZeroDivisionError):

@@ -140,9 +140,18 @@ class Listeners:
 
     def _drop(self, name: str, error: Exception, hook: str) -> None:
         self._by_event = {
-            kind: kept for kind, listeners in self._by_event.items() if (kept := tuple(one for one in listeners if one[0] != name))
+            kind: kept
+            for kind, listeners in self._by_event.items()
+            if (kept := tuple(one for one in listeners if one[0] != name))
         }
-        _log.warning("observer %r raised in %s and is switched off for this run: %s: %s", name, hook, type(error).__name__, error, exc_info=error)
+        _log.warning(
+            "observer %r raised in %s and is switched off for this run: %s: %s",
+            name,
+            hook,
+            type(error).__name__,
+            error,
+            exc_info=error,
+        )
 
 
 def listeners_of(name: str, observer: object) -> dict[type[Event], Listener]:

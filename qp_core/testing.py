@@ -123,6 +123,9 @@ def _diamonds(count: int, function: Callable[[Any], Any], joined: Callable[[Any]
     .. code-block:: text
 
         top_0 -> left_0, right_0 -> bottom_0 -> top_1 -> ...
+
+    Returns:
+        A partitioner.
     """
     partitioner: QuantumPartitioner[Any, Any] = QuantumPartitioner(max_workers=2)
     before: list[UnitId] = []
@@ -137,7 +140,8 @@ def _diamonds(count: int, function: Callable[[Any], Any], joined: Callable[[Any]
 
 
 def _sum_of_needs(context: Any) -> int:
-    return 1 + sum(context.unit_results.values())
+    total: int = 1 + sum(context.unit_results.values())
+    return total
 
 
 def _raise(context: Any) -> None:
@@ -169,7 +173,10 @@ def check_executor(make: Callable[[], Executor]) -> None:
     states = {unit_id: record.state for unit_id, record in failing.report.units.items()}
     _demand(states["bottom_0"] is UnitState.FAILED, f"a unit that raises must be failed, not {states['bottom_0']}")
     _demand(states["left_0"] is UnitState.COMPLETED, "a failure must not touch what does not depend on it")
-    _demand(states["bottom_1"] is UnitState.SKIPPED, f"what depends on a failed unit must be skipped, not {states['bottom_1']}")
+    _demand(
+        states["bottom_1"] is UnitState.SKIPPED,
+        f"what depends on a failed unit must be skipped, not {states['bottom_1']}",
+    )
     empty: QuantumPartitioner[Any, Any] = QuantumPartitioner()
     _demand(empty.execute({}, custom_executor=make()) == {}, "the empty graph must give an empty result")
 
@@ -214,7 +221,10 @@ def check_cache(make: Callable[[], Cache]) -> None:
     cache.delete("absent")
     _demand(cache.get("list") is MISS, "a deleted key must give MISS")
     stats = cache.stats()
-    _demand((stats["entries"], stats["hits"], stats["misses"]) == (2, 4, 2), f"2 entries, 4 hits and 2 misses expected, not {dict(stats)}")
+    _demand(
+        (stats["entries"], stats["hits"], stats["misses"]) == (2, 4, 2),
+        f"2 entries, 4 hits and 2 misses expected, not {dict(stats)}",
+    )
 
 
 def _demand(holds: bool, rule: str) -> None:  # noqa: FBT001 - the private spelling of assert, which -O takes away

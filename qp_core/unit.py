@@ -37,6 +37,10 @@ def retry_after_of(error: BaseException) -> float | None:
     return None
 
 
+def _as_tuple(kinds: type[Exception] | Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    return (kinds,) if isinstance(kinds, type) else tuple(kinds)
+
+
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """When a failed attempt is made again, and after how long.
@@ -46,7 +50,7 @@ class RetryPolicy:
     wait (`retry_after`) gets it. A waiting unit holds no worker.
     """
 
-    on: tuple[type[Exception], ...] = attrs.field(default=(Exception,), converter=lambda kinds: (kinds,) if isinstance(kinds, type) else tuple(kinds))
+    on: tuple[type[Exception], ...] = attrs.field(default=(Exception,), converter=_as_tuple)
     """Exceptions worth another attempt. What is no `Exception` (KeyboardInterrupt, SystemExit) never is."""
     base_s: float = attrs.field(default=0.1, validator=attrs.validators.ge(0))
     cap_s: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
@@ -152,7 +156,7 @@ def _checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> li
         raise TypeError(msg) from None
 
 
-def _checked_retries(unit_id: UnitId, retries: int) -> int:
+def _checked_retries(unit_id: UnitId, retries: object) -> int:
     if isinstance(retries, bool) or not isinstance(retries, int):
         msg = f"unit {unit_id!r}: retries is {retries!r}; give a whole number"
         raise TypeError(msg)
@@ -196,7 +200,7 @@ class QuantumUnit(Generic[T, R]):
     _latest: LatestRun
     _by_hand: tuple[LatestRun, Outcome] | None
 
-    def __init__(  # noqa: PLR0917 - the seed's dataclass is positional
+    def __init__(
         self,
         id: UnitId,  # noqa: A002 - the seed's name
         function: UnitFunction,
@@ -215,13 +219,15 @@ class QuantumUnit(Generic[T, R]):
         retry: RetryPolicy | None = None,
         fallback: Any = None,
     ) -> None:
-        if not isinstance(id, str):
+        given: object = id  # whatever the annotation says
+        if not isinstance(given, str):
             msg = f"a unit's id is {id!r}; ids are non-empty strings"
             raise TypeError(msg)
         if not id:
             msg = "a unit's id is the empty string; ids are non-empty strings"
             raise ValueError(msg)
-        if not callable(function):
+        called: object = function
+        if not callable(called):
             msg = f"unit {id!r}: function is {function!r}, which cannot be called"
             raise TypeError(msg)
         # What was not given is not checked: adding a plain unit stays cheap.
@@ -238,11 +244,19 @@ class QuantumUnit(Generic[T, R]):
         self.fallback = fallback
         self._latest = _NOWHERE
         self._by_hand = None
-        if state is not UnitState.PENDING or result is not None or error is not None or attempt or start_time is not None:
-            shown = Outcome(state=state, result=result, error=error, start_time=start_time, end_time=end_time, attempt=attempt)
+        if (
+            state is not UnitState.PENDING
+            or result is not None
+            or error is not None
+            or attempt
+            or start_time is not None
+        ):
+            shown = Outcome(
+                state=state, result=result, error=error, start_time=start_time, end_time=end_time, attempt=attempt
+            )
             self._by_hand = (_NOWHERE, shown)
 
-    def _check_priority(self, priority: float) -> None:
+    def _check_priority(self, priority: object) -> None:
         if isinstance(priority, bool) or not isinstance(priority, int | float) or math.isnan(priority):
             msg = f"unit {self.id!r}: priority is {priority!r}; give a number"
             raise TypeError(msg)
@@ -287,8 +301,10 @@ class QuantumUnit(Generic[T, R]):
     def _show(self, **changes: Any) -> None:
         self._by_hand = (self._latest_run(), attrs.evolve(self._outcome(), **changes))
 
-    def _shown_by(self, latest: LatestRun) -> None:
-        """Look at this partitioner's runs from now on; values given by hand hold until its next run ends."""
+    def show(self, latest: LatestRun) -> None:
+        """Show this partitioner's runs from now on; values given by hand hold until its next run ends."""
+        if latest is self._latest:
+            return
         by_hand = self._by_hand
         self._latest = latest
         if by_hand is not None:

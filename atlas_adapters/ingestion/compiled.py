@@ -114,7 +114,7 @@ def _loaded_names() -> dict[bytes, str]:
     return names
 
 
-def _add(names: dict[bytes, str], title: str, member: Any) -> None:  # noqa: ANN401 - anything at all can be an attribute
+def _add(names: dict[bytes, str], title: str, member: Any) -> None:
     doc, signature = getattr(member, "__doc__", None), getattr(member, "__text_signature__", None)
     if isinstance(doc, str) and doc:
         name = title.rpartition(".")[2]

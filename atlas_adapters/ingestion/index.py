@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import attrs
 
 from atlas_adapters.ingestion.sources import Document
 from atlas_adapters.ingestion.store import FILE_NAME, errors_in_words, open_for_reading, open_for_writing
 
-__all__ = ["Chunk", "Known", "Passage", "PassageIndex"]
+__all__ = ["ChunkRow", "Known", "Passage", "PassageIndex"]
 
 _VALUES: Final = 500  # in one query; old builds of SQLite allow 999
 _MORE: Final = 20  # passages looked at beyond those asked for: equal scores are put in order, repeated texts left out
@@ -39,25 +39,13 @@ _ADD_DOCUMENT: Final = """
 INSERT INTO document (key, path, source, title, stamp, content_hash, library, run, first_chunk, n_chunks)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ADD_CHUNK: Final = "INSERT INTO chunk (id, document, start, title, names, text) VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_CHUNK: Final = "INSERT INTO chunk (id, document, title, names, start, text) VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_PASSAGE: Final = "INSERT INTO passage (rowid, title, names, text) VALUES (?, ?, ?, ?)"
 
 
-@attrs.frozen(kw_only=True)
-class Chunk:
-    """A piece of a document as it is indexed.
-
-    Attributes:
-        title: What leads to it.
-        names: The words inside the title's names (`crc 32` for `crc32`), to be found by.
-        start: The place of its first character in the document.
-        text: What stands there.
-    """
-
-    title: str
-    names: str
-    start: int
-    text: str
+ChunkRow: TypeAlias = tuple[str, str, int, str]
+"""A passage to index: the title that leads to it, the words inside the title's names (`crc 32` for `crc32`), the place of
+its first character in the document, and its text."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,7 +107,7 @@ class PassageIndex:
 
         Raises:
             IndexUnusableError: The folder cannot be written, or holds a file of that name that is no index of this version.
-        """  # noqa: DOC502 - `open_for_writing` raises it
+        """
         return cls(folder, open_for_writing(folder, rebuild=rebuild))
 
     @classmethod
@@ -135,7 +123,7 @@ class PassageIndex:
         Raises:
             IndexMissingError: There is none.
             IndexUnusableError: There is a file of that name that is no index of this version.
-        """  # noqa: DOC502 - `open_for_reading` raises them
+        """
         return cls(folder, open_for_reading(folder))
 
     def close(self) -> None:
@@ -192,7 +180,9 @@ class PassageIndex:
             with self._transaction():
                 self._connection.executemany("UPDATE document SET stamp = ?, run = ? WHERE key = ?", rows)
 
-    def replace(self, document: Document, title: str, content_hash: bytes, chunks: Sequence[Chunk], run: int) -> None:
+    def replace(
+        self, document: Document, title: str, content_hash: bytes, chunks: Sequence[ChunkRow], run: int
+    ) -> None:
         """Put a document's passages in the place of those that it had, all or none.
 
         Args:
@@ -210,8 +200,8 @@ class PassageIndex:
             facts = (key, path, document.source, title, document.stamp, content_hash, document.library, run, first)
             number = execute(_ADD_DOCUMENT, (*facts, len(chunks))).lastrowid
             numbered = list(enumerate(chunks, first))
-            executemany(_ADD_CHUNK, [(i, number, one.start, one.title, one.names, one.text) for i, one in numbered])
-            executemany(_ADD_PASSAGE, [(i, one.title, one.names, one.text) for i, one in numbered])
+            executemany(_ADD_CHUNK, [(i, number, *row) for i, row in numbered])
+            executemany(_ADD_PASSAGE, [(i, row[0], row[1], row[3]) for i, row in numbered])
 
     def remove_library(self, run: int) -> int:
         """Forget the interpreter's documents that the given run did not meet: those of another version.

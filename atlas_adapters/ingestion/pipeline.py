@@ -14,13 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import attrs
+from typing import Any, Final, TypeAlias
 
 from atlas_adapters.ingestion.chunk import TARGET_CHARS, spans
-from atlas_adapters.ingestion.extract import MAX_BYTES, Extracted, extract
-from atlas_adapters.ingestion.index import Chunk, PassageIndex
+from atlas_adapters.ingestion.extract import MAX_BYTES, extract
+from atlas_adapters.ingestion.index import ChunkRow, PassageIndex
 from atlas_adapters.ingestion.library import list_library
 from atlas_adapters.ingestion.questions import names_in
 from atlas_adapters.ingestion.sources import Document, Failure, Ignored, Kind, list_path
@@ -29,7 +27,7 @@ from qp_core import ExecutionMode, QuantumPartitioner
 
 __all__ = ["WINDOW", "create_ingest_plan", "ingest"]
 
-WINDOW: Final = 512
+WINDOW: Final = 2_048
 """Documents in one graph."""
 
 _WINDOW_BYTES: Final = 64 * 1024 * 1024  # to be read in one graph
@@ -40,29 +38,26 @@ _writers: dict[
 _writers_lock = threading.Lock()
 
 
-@attrs.frozen(kw_only=True)
-class Chunked:
-    """A document ready to be indexed.
+Read: TypeAlias = tuple[str, bytes, tuple[tuple[str, int, str], ...] | None]
+"""A document that was read: its title, the hash of its content, and of each part title, place and text; None instead of
+the parts if the index holds them already. Plain tuples, since they may cross to another process: a tenth of the cost of
+records."""
 
-    Attributes:
-        title: What it calls itself.
-        content_hash: Of what was read.
-        chunks: Its passages; None if the index holds them already.
-    """
-
-    title: str
-    content_hash: bytes
-    chunks: tuple[Chunk, ...] | None
+Chunked: TypeAlias = tuple[str, bytes, tuple[ChunkRow, ...] | None]
+"""A document ready to be indexed: its title, the hash of its content, and its passages or None."""
 
 
-def extract_document(document: Document, known_hash: bytes | None, max_bytes: int, context: object = None) -> Extracted:
+def extract_document(document: Document, known_hash: bytes | None, max_bytes: int, context: object = None) -> Read:
     """Read one document, as `extract.extract` does; the function of `extract_<key>`.
 
     Returns:
         Its parts, or none if they are those with the known hash.
     """
     del context
-    return extract(document, known_hash, max_bytes)
+    found = extract(document, known_hash, max_bytes)
+    if found.entries is None:
+        return found.title, found.content_hash, None
+    return found.title, found.content_hash, tuple((entry.title, entry.start, entry.text) for entry in found.entries)
 
 
 def chunk_document(extracted_by: str, context: Mapping[str, Any]) -> Chunked:
@@ -75,16 +70,23 @@ def chunk_document(extracted_by: str, context: Mapping[str, Any]) -> Chunked:
     Returns:
         The passages, in order.
     """
-    extracted: Extracted = context[extracted_by]
-    if extracted.entries is None:
-        return Chunked(title=extracted.title, content_hash=extracted.content_hash, chunks=None)
-    chunks = tuple(
-        Chunk(title=entry.title, names=names, start=entry.start + start, text=entry.text[start:stop])
-        for entry in extracted.entries
-        for names in (names_in(entry.title),)
-        for start, stop in spans(entry.text, TARGET_CHARS)
-    )
-    return Chunked(title=extracted.title, content_hash=extracted.content_hash, chunks=chunks)
+    title, content_hash, parts = context[extracted_by]
+    return title, content_hash, None if parts is None else tuple(chunk_rows(parts))
+
+
+def chunk_rows(parts: Iterable[tuple[str, int, str]]) -> Iterator[ChunkRow]:
+    """Cut the parts of a document into passages.
+
+    Args:
+        parts: Title, place and text of each.
+
+    Yields:
+        Passages, in order.
+    """
+    for title, start, text in parts:
+        names = names_in(title)
+        for first, last in spans(text, TARGET_CHARS):
+            yield title, names, start + first, text[first:last]
 
 
 def index_document(
@@ -103,12 +105,13 @@ def index_document(
         The number of its passages; None if it was there already.
     """
     chunked: Chunked = context[chunked_by]
+    title, content_hash, chunks = chunked
     index = _writer(index_dir)
-    if chunked.chunks is None:
+    if chunks is None:
         index.touch([document], run)
         return None
-    index.replace(document, chunked.title, chunked.content_hash, chunked.chunks, run)
-    return len(chunked.chunks)
+    index.replace(document, title, content_hash, chunks, run)
+    return len(chunks)
 
 
 def _writer(index_dir: Path) -> PassageIndex:
@@ -212,7 +215,7 @@ def ingest(
     Raises:
         IndexUnusableError: There cannot be an index in that folder.
         ValueError: `window` is less than 1.
-    """  # noqa: DOC502 - the index raises the first
+    """
     if window < 1:
         msg = f"a window of {window!r} documents holds none; give at least 1"
         raise ValueError(msg)

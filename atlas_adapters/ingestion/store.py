@@ -76,7 +76,7 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
     Raises:
         IndexMissingError: There is none.
         IndexUnusableError: There is a file of that name that is no index of this version.
-    """  # noqa: DOC502 - the checks raise the second
+    """
     path = folder / FILE_NAME
     if not path.is_file():
         raise IndexMissingError(str(folder))
@@ -170,6 +170,9 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
     """Turn the write-ahead log on; it stays on for the file.
 
     While another process does the same, SQLite answers "locked" at once instead of waiting, so the waiting is done here.
+
+    Raises:
+        OperationalError: It still does after a minute, or something else is wrong.
     """
     last = time.monotonic() + _BUSY_S
     while True:
@@ -196,8 +199,8 @@ def _remove_broken(folder: Path) -> None:
     """Remove the file if it cannot be read at all; one that can is emptied in place, under whoever has it open."""
     connection = _connected(str(folder / FILE_NAME))
     try:
-        connection.execute("PRAGMA quick_check(1)").fetchall()
-        broken = False
+        theirs = connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION
+        broken = not theirs and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
     except sqlite3.DatabaseError as error:
         broken = _is_broken(error)
     finally:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qp_core import Command, Plugins, QuantumPartitionerError
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="qp", description="Run graphs of dependent work in parallel.")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands: dict[str, Command] = {name: make() if isinstance(make, type) else make for name, make in Plugins.installed().provided("commands").items()}
+    commands: Mapping[str, Command] = Plugins.installed().provided("commands")
     for name, command in commands.items():
         command.configure(subparsers.add_parser(name, help=command.help, description=command.help))
     args = parser.parse_args(arguments)

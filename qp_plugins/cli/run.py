@@ -10,6 +10,9 @@ from typing import Any
 from qp_core import Command, ExecutionResult, RunReport, UnitState, hookimpl
 from qp_plugins.cli.target import TargetError, partitioner_of
 
+_LONGEST = 200  # characters of a result that are shown
+_STEPS = 6  # units of the critical path that are shown
+
 
 class RunCommand:
     """Runs every unit, prints the results and a summary; 1 where a unit failed."""
@@ -19,8 +22,14 @@ class RunCommand:
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
         parser.add_argument("target", metavar="MODULE:FUNCTION", help="a function that returns a QuantumPartitioner")
-        parser.add_argument("--context", default="{}", metavar="JSON", help="the context as a JSON object, or @FILE (default: {})")
-        parser.add_argument("--mode", metavar="NAME", help="where units run: thread, process, async, sequential ... (default: the partitioner's)")
+        parser.add_argument(
+            "--context", default="{}", metavar="JSON", help="the context as a JSON object, or @FILE (default: {})"
+        )
+        parser.add_argument(
+            "--mode",
+            metavar="NAME",
+            help="where units run: thread, process, async, sequential ... (default: the partitioner's)",
+        )
         parser.add_argument("--workers", type=int, metavar="N", help="the most units at once")
         parser.add_argument("--strategy", metavar="NAME", help="which of the ready units goes first (default: fifo)")
         parser.add_argument("--json", action="store_true", help="results (as text) and report as JSON")
@@ -65,7 +74,7 @@ def _as_text(result: ExecutionResult[Any]) -> str:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def summary(report: RunReport) -> str:
@@ -76,11 +85,14 @@ def summary(report: RunReport) -> str:
     """
     counts = ", ".join(f"{count} {state.value}" for state, count in report.counts.items()) or "none"
     path = report.critical_path
-    shown = " -> ".join(path if len(path) <= 6 else [*path[:3], "…", *path[-2:]])
+    shown = " -> ".join(path if len(path) <= _STEPS else [*path[: _STEPS - 3], "…", *path[-2:]])
     failed = report.in_state(UnitState.FAILED, UnitState.TIMEOUT)
     rows = [
         ("units", counts),
-        ("wall time", f"{report.wall_s:.3f} s ({report.mode}, {report.max_workers or 'unbounded'} workers, {report.strategy})"),
+        (
+            "wall time",
+            f"{report.wall_s:.3f} s ({report.mode}, {report.max_workers or 'unbounded'} workers, {report.strategy})",
+        ),
         ("critical path", f"{report.critical_path_s:.3f} s: {shown}"),
         ("parallel efficiency", f"{report.parallel_efficiency:.0%} (speed-up {report.speedup:.2f})"),
         ("failures", ", ".join(failed) or "none"),

@@ -12,13 +12,23 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from qp_core import ExecutionPlan, Executor, ExecutorFactory, LoopThread, Run, Worker, dismiss, hookimpl, select_optimal_workers
+from qp_core import (
+    ExecutionPlan,
+    Executor,
+    ExecutorFactory,
+    LoopThread,
+    Run,
+    Worker,
+    dismiss,
+    hookimpl,
+    select_optimal_workers,
+)
 
 
 class AsyncExecutor:
     """Runs units on the run's own loop (`execute_async`), else on a loop in a thread of its own, so that the caller's is never nested."""
 
-    def workers(self, asked: int | None, plan: ExecutionPlan) -> int | None:  # noqa: ARG002, PLR6301 - the protocol's shape
+    def workers(self, asked: int | None, plan: ExecutionPlan) -> int | None:  # noqa: ARG002 - the protocol's shape
         """As many as was asked for; without bound if nothing was: coroutines that wait cost little."""
         return asked
 
@@ -35,7 +45,9 @@ class AsyncExecutor:
             run.attend()
         finally:
             if own is None:
-                with contextlib.suppress(RuntimeError, TimeoutError):  # the caller's loop was closed, or a unit blocks it
+                with contextlib.suppress(
+                    RuntimeError, TimeoutError
+                ):  # the caller's loop was closed, or a unit blocks it
                     asyncio.run_coroutine_threadsafe(dismiss(set(tasks.running), _MOMENT_S), loop).result(2 * _MOMENT_S)
             else:
                 own.close(_MOMENT_S)

@@ -47,8 +47,11 @@ class FuturesExecutor:
                 continue
             worker.still_busy = functools.partial(_runs, future)
             # Settled in the coordinator, not in the pool's callback thread: that one must not submit again, and may be any thread.
-            future.add_done_callback(lambda done, number=number: run.post(functools.partial(self._done, run, worker, number, done)))  # type: ignore[misc]
+            future.add_done_callback(functools.partial(self._report, run, worker, number))
             return
+
+    def _report(self, run: Run, worker: Worker, number: int, future: "Future[Any]") -> None:
+        run.post(functools.partial(self._done, run, worker, number, future))
 
     def _done(self, run: Run, worker: Worker, number: int, future: "Future[Any]") -> None:
         try:

@@ -16,7 +16,9 @@ from typing import Any
 from qp_core import ExecutionPlan, Executor, ExecutorFactory, Run, available_cores, hookimpl
 from qp_plugins.executors.futures import FuturesExecutor
 
-_BASE = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn")
+_BASE = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
 
 
 @contextlib.contextmanager
@@ -27,7 +29,9 @@ def _main_hidden() -> Iterator[None]:
     standard input work too.
     """
     main = sys.modules["__main__"]
-    hidden = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    hidden: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
     main.__spec__ = None
     try:
         yield
@@ -53,7 +57,7 @@ class _Context(type(_BASE)):  # type: ignore[misc] # which class that is, the pl
 class ProcessExecutor:
     """Runs units in up to `max_workers` processes."""
 
-    def workers(self, asked: int | None, plan: ExecutionPlan) -> int:  # noqa: PLR6301 - the protocol's shape
+    def workers(self, asked: int | None, plan: ExecutionPlan) -> int:
         """As many as was asked for, else one a core, but never more than there are units."""
         return max(1, min(asked or available_cores(), len(plan)))
 

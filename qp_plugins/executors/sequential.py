@@ -14,7 +14,7 @@ class SequentialExecutor:
     beside the calling one (all in the same, so that what belongs to a thread is shared between them).
     """
 
-    def workers(self, asked: int | None, plan: ExecutionPlan) -> int:  # noqa: ARG002, PLR6301 - the protocol's shape
+    def workers(self, asked: int | None, plan: ExecutionPlan) -> int:  # noqa: ARG002 - the protocol's shape
         """One, whatever was asked for."""
         return 1
 

@@ -20,7 +20,9 @@ class ThreadExecutor:
 
         def spawn() -> None:
             worker = run.new_worker()
-            thread = threading.Thread(target=run.work, args=(worker,), name=f"qp-{run.run_id[:8]}-{worker.number}", daemon=True)
+            thread = threading.Thread(
+                target=run.work, args=(worker,), name=f"qp-{run.run_id[:8]}-{worker.number}", daemon=True
+            )
             worker.still_busy = thread.is_alive
             thread.start()
             started.append((thread, worker))

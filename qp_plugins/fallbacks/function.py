@@ -28,7 +28,9 @@ def _first(choices: Sequence[Any], error: BaseException, context: ExecutionConte
     return None
 
 
-async def _awaited(value: Awaitable[Any], others: Sequence[Any], choice: Any, error: BaseException, context: ExecutionContext) -> Any:
+async def _awaited(
+    value: Awaitable[Any], others: Sequence[Any], choice: Any, error: BaseException, context: ExecutionContext
+) -> Any:
     try:
         return await value
     except Exception as raised:

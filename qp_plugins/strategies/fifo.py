@@ -8,7 +8,7 @@ from qp_core import ExecutionPlan, Strategy, hookimpl
 class Fifo:
     """The order of arrival; a worker goes on with the first unit that it has made ready."""
 
-    def order(self, plan: ExecutionPlan) -> None:  # noqa: ARG002, PLR6301 - the protocol's shape
+    def order(self, plan: ExecutionPlan) -> None:  # noqa: ARG002 - the protocol's shape
         """No ranks at all."""
         return
 

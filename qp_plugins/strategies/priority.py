@@ -8,7 +8,7 @@ from qp_core import ExecutionPlan, Strategy, UnitId, hookimpl
 class Priority:
     """Highest first. O(n log n) once a run."""
 
-    def order(self, plan: ExecutionPlan) -> Sequence[UnitId]:  # noqa: PLR6301 - the protocol's shape
+    def order(self, plan: ExecutionPlan) -> Sequence[UnitId]:
         """All units, highest priority first."""
         return [unit.id for unit in sorted(plan.nodes, key=lambda unit: -unit.priority)]
 

@@ -7,7 +7,7 @@ import pytest
 from atlas_adapters.ingestion.errors import UnreadableDocumentError
 from atlas_adapters.ingestion.extract import extract
 
-TEXT = "Grüße\n=====\n\nЖук 漢字 😀\n"
+TEXT = "Grüße\n=====\n\nЖњ 漢字 😀\n"
 
 
 def texts(found):

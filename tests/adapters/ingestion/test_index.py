@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from atlas_adapters.ingestion.errors import IndexMissingError, IndexUnusableError
-from atlas_adapters.ingestion.index import Chunk, PassageIndex
+from atlas_adapters.ingestion.index import PassageIndex
 from atlas_adapters.ingestion.sources import Document, Kind
 from atlas_adapters.ingestion.store import FILE_NAME
 
@@ -20,7 +20,7 @@ def document(path, *, stamp="1", library=False):
 
 def chunks(*texts):
     """Passages of the given texts."""
-    return [Chunk(title=f"title {i}", names="", start=100 * i, text=text) for i, text in enumerate(texts)]
+    return [(f"title {i}", "", 100 * i, text) for i, text in enumerate(texts)]
 
 
 def put(index, path, *texts, run=1, **facts):

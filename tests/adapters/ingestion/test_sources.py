@@ -1,5 +1,5 @@
 import os
-import pathlib
+from pathlib import Path
 
 import pytest
 
@@ -67,18 +67,17 @@ def test_odd_names_are_names(folder, write):
 
 def test_a_name_that_is_no_text_is_escaped_and_stays_unique(folder):
     """Bytes that are no UTF-8, and a name that is spelt like their escape, are two documents with two keys."""
-    raw = os.path.join(os.fsencode(folder), b"\xff.md")
+    raw = folder / os.fsdecode(b"\xff.md")
     try:
-        with open(raw, "wb"):
-            pass
+        raw.touch()
     except OSError:
         pytest.skip("this file system takes only text for a name")
     (folder / "\\xff.md").touch()
     documents = listed(folder)
-    assert {os.path.basename(one.source) for one in documents} == {"\\xff.md"}
+    assert {Path(one.source).name for one in documents} == {"\\xff.md"}
     assert len({one.key for one in documents}) == 2
     assert all(one.key.encode() for one in documents)
-    assert printable_path(os.fsdecode(raw)).endswith("\\xff.md")
+    assert printable_path(str(raw)).endswith("\\xff.md")
 
 
 def test_links_that_lead_in_a_ring_end(folder, write):
@@ -105,7 +104,7 @@ def test_what_cannot_be_looked_at_is_a_failure_with_its_reason(folder, tmp_path)
     """Dangling links, pipes, paths that are not there."""
     (folder / "gone.md").symlink_to(tmp_path / "nowhere")
     os.mkfifo(folder / "pipe.txt")
-    found = {os.path.basename(one.source): one.reason for one in listed(folder)}
+    found = {Path(one.source).name: one.reason for one in listed(folder)}
     assert found == {"gone.md": "no such file", "pipe.txt": "no regular file"}
     assert [one.reason for one in listed(tmp_path / "nowhere")] == ["no such file"]
 

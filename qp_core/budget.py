@@ -1,0 +1,81 @@
+"""Run: how many units may run at once, counted over a run and the runs nested in its units."""
+
+import threading
+from collections.abc import Callable
+
+
+def nothing() -> None:
+    """Not interested in a slot that comes free later."""
+
+
+class Budget:
+    """How many units may run at once, shared by a run and the runs nested in it.
+
+    A nested run is lent the slot of the unit that waits for it, and may borrow what the outer runs do not use; so there are
+    never more units at work than the outermost run was granted, and every run can always go on.
+
+    Args:
+        slots: How many; a nested run has the one it is lent.
+        outer: The budget to borrow from.
+    """
+
+    def __init__(self, slots: int, outer: "Budget | None" = None) -> None:
+        self._free = slots
+        self._outer = outer
+        self._borrowed = 0
+        self.lock: threading.Lock = outer.lock if outer else threading.Lock()
+        """One lock for the whole nest."""
+        self.wanting: list[Callable[[], None]] = outer.wanting if outer else []
+        """Who waits for a slot, of the whole nest."""
+
+    def take(self, offer: Callable[[], None]) -> bool:
+        """Take a slot.
+
+        Args:
+            offer: Called once when a slot comes free, if there is none now.
+
+        Returns:
+            Whether there was one.
+        """
+        with self.lock:
+            if self.take_locked():
+                return True
+            if offer not in self.wanting:
+                self.wanting.append(offer)
+            return False
+
+    def put_back(self) -> None:
+        """Give back a slot that was taken a moment ago, without offering it to anybody."""
+        with self.lock:
+            self.give_locked()
+
+    def take_locked(self) -> bool:
+        """`take` for who holds the lock; asks nobody to be told later.
+
+        Returns:
+            Whether there was a slot.
+        """
+        if self._free:
+            self._free -= 1
+            return True
+        if self._outer is not None and self._outer.take_locked():
+            self._borrowed += 1
+            return True
+        return False
+
+    def give(self) -> None:
+        """Give a slot back, and offer it to who wants one. Must be called without holding a frontier's lock."""
+        with self.lock:
+            self.give_locked()
+            wanting = self.wanting[:]
+            self.wanting.clear()
+        for offer in wanting:
+            offer()
+
+    def give_locked(self) -> None:
+        """`give` for who holds the lock; offers to nobody."""
+        if self._borrowed and self._outer is not None:
+            self._borrowed -= 1
+            self._outer.give_locked()
+        else:
+            self._free += 1

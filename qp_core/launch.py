@@ -1,0 +1,263 @@
+"""Run: from the arguments of `execute` to a run that can begin; everything that can be checked is checked here, before anything runs."""
+
+import inspect
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, TypedDict
+
+import attrs
+
+from qp_core.cache import Cache
+from qp_core.clock import Clock
+from qp_core.errors import ContextError, UnknownNameError, missing_dependency
+from qp_core.executor import Executor, workers_for
+from qp_core.plan import ExecutionPlan
+from qp_core.plugins import Plugins
+from qp_core.report import ExecutionResult
+from qp_core.run import Run, RunOptions
+from qp_core.settings import Settings
+from qp_core.strategy import checked_order
+from qp_core.unit import QuantumUnit, checked_limit
+from qp_core.vocabulary import ExecutionMode, OnFailure, UnitId
+
+
+class RunChoices(TypedDict, total=False):
+    """Keyword arguments that every way to execute takes.
+
+    Attributes:
+        outputs: Run only what these units need, keep only their results, and free others after their last use.
+        known: Results that are known beforehand; these units do not run.
+        fail_fast: Cancel everything else when one unit has failed.
+        deadline: The most seconds for the whole run, queueing included.
+        grace: Seconds that running units get after the first Ctrl-C.
+        on_failure: `"return"` what there is, or `"raise"` an ExceptionGroup of what went wrong.
+        telemetry: Observers of this run: names of observer plugins, or objects with methods like `qp_unit_finished(event)`.
+        cache: The name of a cache plugin, or a cache, for units with `metadata["cacheable"]`.
+    """
+
+    outputs: Iterable[UnitId] | None
+    known: Mapping[UnitId, Any] | None
+    fail_fast: bool
+    deadline: float | None
+    grace: float | None
+    on_failure: OnFailure
+    telemetry: Iterable[object]
+    cache: Cache | str | None
+
+
+class ExecuteOptions(RunChoices, total=False):
+    """All that `execute` takes beside the context.
+
+    Attributes:
+        execution_mode: An `ExecutionMode`, or the name of an executor plugin; the partitioner's default if None.
+        max_workers: The most units at once.
+        custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
+        strategy: The name of a strategy, which orders units that are ready at the same time.
+    """
+
+    execution_mode: ExecutionMode | str | None
+    max_workers: int | None
+    custom_executor: Any
+    strategy: str | None
+
+
+OPTIONS = tuple(sorted({*RunChoices.__annotations__, *ExecuteOptions.__annotations__}))
+
+
+@attrs.define(eq=False, kw_only=True)
+class Launcher:
+    """Makes runs; holds what a partitioner does not ask its caller for every time.
+
+    Attributes:
+        plugins: Where executors, strategies, caches and observers come from.
+        mode: The mode of a run that names none.
+        max_workers: The bound of a run that names none.
+        cache: The cache of a run that names none.
+        settings: What can be set from outside.
+        clock: Where time comes from.
+        seed: Makes the jitter of retry waits repeatable.
+    """
+
+    plugins: Plugins
+    mode: ExecutionMode | str
+    max_workers: int | None
+    cache: Cache | None
+    settings: Settings
+    clock: Clock | None
+    seed: int | None
+
+    def launch(
+        self, plan: ExecutionPlan, context: Any, options: ExecuteOptions, observers: Sequence[tuple[str, object]]
+    ) -> "Launch":
+        """Check the arguments of an execution and make its run.
+
+        Args:
+            plan: All units.
+            context: The caller's.
+            options: The caller's.
+            observers: Who listens beside those that the options name.
+
+        Returns:
+            A run that can begin, and its executor.
+
+        Raises:
+            UnknownNameError: An option, executor, strategy, cache or observer is not there.
+            ContextError: The context cannot be one.
+            MissingDependencyError: `outputs` or `known` names no unit.
+            PluginError: A plugin chose nonsense.
+            TypeError: An option is of the wrong kind.
+            ValueError: An option is out of range.
+        """
+        unknown = set(options).difference(OPTIONS)
+        if unknown:
+            raise UnknownNameError("option of execute", min(unknown), OPTIONS)
+        on_failure = options.get("on_failure", "return")
+        if on_failure not in {"return", "raise"}:
+            raise UnknownNameError("on_failure", on_failure, ("raise", "return"))
+        known = _checked_known(options.get("known") or {}, plan)
+        outputs = _checked_outputs(options.get("outputs"))
+        if outputs is not None:
+            plan = plan.restricted_to(outputs)
+            known = {unit_id: value for unit_id, value in known.items() if unit_id in plan.index}
+        _check_context(context, plan)
+        executor, mode = self._executor(options)
+        strategy = options.get("strategy") or self.plugins.choose_strategy(plan) or "fifo"
+        asked = checked_workers(options.get("max_workers"))
+        run = Run(
+            plan,
+            context,
+            RunOptions(
+                mode=mode,
+                strategy=strategy,
+                max_workers=workers_for(executor, self.max_workers if asked is None else asked, plan),
+                deadline_s=checked_limit(options.get("deadline"), "deadline"),
+                fail_fast=bool(options.get("fail_fast", False)),
+                grace_s=checked_limit(options.get("grace"), "grace") or self.settings.grace_s,
+                known=known,
+                outputs=outputs,
+            ),
+            policies=self.plugins,
+            order=checked_order(strategy, self.plugins.make("strategies", strategy).order(plan), plan),
+            listeners=self.plugins.listeners([*observers, *self._observers(options)]),
+            cache=self._cache(options),
+            clock=self.clock,
+            rng=None if self.seed is None else random.Random(self.seed),  # noqa: S311 - jitter, not secrets
+        )
+        return Launch(run=run, executor=executor, raises=on_failure == "raise")
+
+    def _executor(self, options: ExecuteOptions) -> tuple[Executor, str]:
+        custom = options.get("custom_executor")
+        mode = options.get("execution_mode") or (self.mode if custom is None else ExecutionMode.CUSTOM)
+        name = mode.value if isinstance(mode, ExecutionMode) else mode
+        if not isinstance(name, str):
+            raise UnknownNameError("executor", mode, tuple(self.plugins.provided("executors")))
+        executor: Executor = self.plugins.make("executors", name, custom)
+        return executor, name
+
+    def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
+        for wanted in options.get("telemetry", ()):
+            if isinstance(wanted, str):
+                yield wanted, self.plugins.make("observers", wanted)
+            else:
+                yield type(wanted).__name__, wanted
+
+    def _cache(self, options: ExecuteOptions) -> Cache | None:
+        wanted = options.get("cache")
+        if isinstance(wanted, str):
+            made: Cache = self.plugins.make("caches", wanted)
+            return made
+        return self.cache if wanted is None else wanted
+
+
+@attrs.define(eq=False, kw_only=True)
+class Launch:
+    """A run with its executor.
+
+    Attributes:
+        run: The run.
+        executor: What drives it.
+        raises: Whether failures are raised in the end.
+    """
+
+    run: Run
+    executor: Executor
+    raises: bool
+
+    def drive(self) -> ExecutionResult[Any]:
+        """Have the executor drive the run to its end; raises nothing of what went wrong.
+
+        Returns:
+            What came of it.
+        """
+        try:
+            self.executor.run(self.run)
+        except BaseException as error:  # noqa: BLE001 - the report comes first; `conclude` raises it
+            self.run.break_off(error)
+        return self.run.finish()
+
+    def conclude(self) -> ExecutionResult[Any]:
+        """Raise what broke the run, or its failures if these are to be raised.
+
+        Returns:
+            What came of it.
+        """
+        self.run.raise_what_broke()
+        if self.raises:
+            self.run.result.raise_for_failures()
+        return self.run.result
+
+
+def checked_workers(max_workers: int | None) -> int | None:
+    """Check a number of workers.
+
+    Returns:
+        The number; None is what suits the machine.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is below 1.
+    """
+    if max_workers is None:
+        return None
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+        msg = f"max_workers is {max_workers!r}; give a whole number, or None for what suits the machine"
+        raise TypeError(msg)
+    if max_workers < 1:
+        msg = f"max_workers is {max_workers}; give 1 or more, or None for what suits the machine"
+        raise ValueError(msg)
+    return max_workers
+
+
+def _checked_known(known: Mapping[UnitId, Any], plan: ExecutionPlan) -> dict[UnitId, Any]:
+    for unit_id in known:
+        if unit_id not in plan.index:
+            raise missing_dependency("known", unit_id, plan.index)
+    return dict(known)
+
+
+def _checked_outputs(outputs: Iterable[UnitId] | None) -> tuple[UnitId, ...] | None:
+    if outputs is None:
+        return None
+    if isinstance(outputs, str):
+        msg = f"outputs is the string {outputs!r}; give a list of ids: [{outputs!r}]"
+        raise TypeError(msg)
+    return tuple(outputs)
+
+
+def _check_context(context: object, plan: ExecutionPlan) -> None:
+    """A context that is surely a slip is an error before anything runs, not a puzzle inside every unit."""
+    if context is None:
+        raise ContextError("the context is None", "pass {} for an empty one")
+    slips = (Enum, QuantumUnit, ExecutionPlan, type)
+    if isinstance(context, slips) or inspect.isroutine(context) or hasattr(type(context), "build_execution_plan"):
+        raise ContextError(f"the context is {context!r}", "pass what the units should see first, such as a dict")
+    if inspect.isawaitable(context):
+        raise ContextError(f"the context is {context!r}, which has not been awaited", "await it first")
+    if isinstance(context, Mapping):
+        taken = [key for key in context if isinstance(key, str) and key in plan.index]
+        if taken:
+            raise ContextError(
+                f"the context's key {taken[0]!r} is also the id of a unit",
+                "rename one of them; to give a unit's result beforehand, pass known={...}",
+            )
