@@ -43,6 +43,7 @@ from qp_core.report import ErrorSummary, ExecutionResult, RunReport, UnitRecord
 from qp_core.run import Run, RunOptions
 from qp_core.settings import Settings
 from qp_core.strategy import Strategy, available_cores, select_execution_strategy, select_optimal_workers
+from qp_core.taskmap import TaskMap, build_graph, run_async, run_parallel, run_parallel_threads, run_tasks
 from qp_core.telemetry import RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
 from qp_core.unit import QuantumUnit, RetryPolicy
 from qp_core.vocabulary import Command, ExecutionMode, UnitId, UnitState
@@ -92,6 +93,7 @@ __all__ = [
     "Substitute",
     "SystemClock",
     "TaskError",
+    "TaskMap",
     "UncacheableError",
     "UndeclaredDependencyError",
     "UnitError",
@@ -107,12 +109,17 @@ __all__ = [
     "Worker",
     "WorkerLostError",
     "available_cores",
+    "build_graph",
     "cache_key",
     "current_context",
     "dismiss",
     "hookimpl",
     "hookspec",
     "is_awaitable",
+    "run_async",
+    "run_parallel",
+    "run_parallel_threads",
+    "run_tasks",
     "select_execution_strategy",
     "select_optimal_workers",
     "stable_hash",

@@ -149,39 +149,54 @@ class Attempts:
 
     # ---- on an event loop
 
-    async def run_ready_async(self, worker: Worker, off_loop: OffLoop) -> None:
-        """Run ready units on the current event loop until none is; the worker then leaves.
+    async def serve_loop(self, worker: Worker, off_loop: OffLoop) -> None:
+        """Run ready units on the current event loop until none is.
+
+        A unit's first step is made right here, in its own context variables but in the worker's task; one that never waits needs no
+        more. The task is the unit's as long as it waits, and room is made for another worker.
 
         Args:
             worker: The current task's.
             off_loop: Where functions that block are run.
         """
-        number = self.frontier.take(worker.number)
-        turn_ends = self.clock.now() + _LOOP_TURN_S
+        nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
+        home, variables, who = self.home, worker.variables, worker.number
+        new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
         plain = self.cache is None and not self.listeners
+        number = self.frontier.arrive(who)
+        ended = now()
+        turn_ends = ended + _LOOP_TURN_S
         while number >= 0:
-            unit = self.ledger.plan.nodes[number]
-            if plain and unit.timeout is None and not unit.retries and is_coroutine_function(unit.function):
-                number = await self._plain_on_loop(worker, number, unit)
-            else:
+            unit = nodes[number]
+            if not plain or unit.timeout is not None or unit.retries or not is_coroutine_function(unit.function):
                 number = await self._on_loop(worker, number, unit, off_loop)
-            if number >= 0 and self.clock.now() > turn_ends:
+                ended = now()
+                turn_ends = ended + _LOOP_TURN_S
+            else:
+                context = worker.context = new(ExecutionContext).bound(home, number)
+                started = now()
+                try:
+                    coroutine: Any = unit.function(context if fits else argument)
+                    own = variables.copy()
+                    try:
+                        future = own.run(coroutine.send, None)
+                    except StopIteration as end:
+                        value = end.value
+                    else:
+                        self.frontier.help()
+                        value = await driven(own, coroutine, future)
+                        turn_ends = now() + _LOOP_TURN_S  # it waited, so others have had their turn
+                except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
+                    number = await self._failed_on_loop(worker, number, error, context, started)
+                    continue
+                ended = now()
+                if context.notes is not None:
+                    self._note_context(number, context)
+                number = complete(number, who, value, started, ended)
+            if number >= 0 and ended > turn_ends:
                 # Others on this loop get their turn; the unit that was just taken waits for it too.
                 await asyncio.sleep(0)
-                turn_ends = self.clock.now() + _LOOP_TURN_S
-
-    async def _plain_on_loop(self, worker: Worker, number: int, unit: AnyUnit) -> int:
-        context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(self.home, number)
-        started = self.clock.now()
-        try:
-            coroutine: Any = unit.function(context if self.fits else self.argument)
-            value = await driven(worker.variables.copy(), coroutine, self.frontier.help)
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-            return await self._failed_on_loop(worker, number, error, context, started)
-        ended = self.clock.now()
-        if context.notes is not None:
-            self._note_context(number, context)
-        return self.frontier.complete(number, worker.number, value, started, ended)
+                turn_ends = now() + _LOOP_TURN_S
 
     async def _on_loop(self, worker: Worker, number: int, unit: AnyUnit, off_loop: OffLoop) -> int:
         context, key = self._prepare(worker, number, unit)

@@ -28,6 +28,11 @@ class Budget:
         self.wanting: list[Callable[[], None]] = outer.wanting if outer else []
         """Who waits for a slot, of the whole nest."""
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether there is always a slot."""
+        return False
+
     def take(self, offer: Callable[[], None]) -> bool:
         """Take a slot.
 
@@ -79,3 +84,25 @@ class Budget:
             self._outer.give_locked()
         else:
             self._free += 1
+
+
+class Unbounded(Budget):
+    """A budget that never ends; counts nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether there is always a slot."""
+        return True
+
+    def take(self, offer: Callable[[], None]) -> bool:  # noqa: ARG002 - nobody ever waits
+        """Take a slot."""
+        return True
+
+    def give(self) -> None:
+        """Give a slot back."""
+
+    def put_back(self) -> None:
+        """Give a slot back."""

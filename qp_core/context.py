@@ -4,7 +4,7 @@ Each attempt of a unit has a context of its own: what it writes there reaches th
 *inside* the context are shared as they are; nothing is copied deep.)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, Self
 
@@ -12,6 +12,7 @@ import attrs
 
 from qp_core.errors import UndeclaredDependencyError
 from qp_core.plan import ExecutionPlan
+from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import UnitId
 
 
@@ -24,12 +25,19 @@ class ContextHome:
         given: The caller's mapping, copied once; empty where the caller gave no mapping.
         values: Results by unit number; a dependency's is there before its dependents start.
         environment: What is known of the run: `run_id`, `execution_mode`, `max_workers`.
+        nodes: The plan's, one look-up nearer.
+        needs: The plan's, one look-up nearer.
     """
 
     plan: ExecutionPlan
     given: dict[Any, Any]
     values: list[Any]
     environment: dict[str, Any]
+    nodes: Sequence[QuantumUnit[Any, Any]] = attrs.field(init=False)
+    needs: Sequence[Sequence[int]] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.nodes, self.needs = self.plan.nodes, self.plan.needs
 
 
 @attrs.define(eq=False)
@@ -41,6 +49,9 @@ class ContextNotes:
     metrics: dict[str, Any] = attrs.Factory(dict)
     environment: dict[str, Any] | None = None
     unit_results: dict[UnitId, Any] | None = None
+
+
+_put = dict.__setitem__
 
 
 class ExecutionContext(dict[str, Any]):
@@ -89,9 +100,11 @@ class ExecutionContext(dict[str, Any]):
         self.notes = None if attempt == 1 else ContextNotes(attempt=attempt)
         if home.given:
             dict.update(self, home.given)
-        nodes, values, put = home.plan.nodes, home.values, dict.__setitem__
-        for need in home.plan.needs[number]:
-            put(self, nodes[need].id, values[need])
+        needs = home.needs[number]
+        if needs:
+            nodes, values = home.nodes, home.values
+            for need in needs:
+                _put(self, nodes[need].id, values[need])
         return self
 
     def rebound(self, unit_results: dict[UnitId, Any], attempt: int) -> Self:

@@ -1,5 +1,6 @@
 """Run: the workers of a run, and those that had to be given up."""
 
+import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class Worker:
         context: The context of the unit that it runs now; None between units.
         awaiting: What it waits for, where a coroutine of its unit runs elsewhere.
         still_busy: Whether it still runs its unit; asked of abandoned workers when the run is over.
+        task: The task that it is, on an event loop.
         timer: What will end its unit's time, for a place in a pool.
         key: Where the unit's result will be cached, for a place in a pool.
         abandoned: Whether it was given up, together with the unit that it runs.
@@ -50,12 +52,17 @@ class Worker:
     context: ExecutionContext | None = None
     awaiting: "Future[Any] | None" = None
     still_busy: Callable[[], bool] | None = None
+    task: "asyncio.Task[None] | None" = None
     timer: Timer | None = None
     key: str | None = None
     abandoned: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        self.variables.run(running.set, self)
+    @property
+    def is_busy(self) -> bool:
+        """Whether it still runs its unit, as far as anybody can tell."""
+        if self.still_busy is not None:
+            return self.still_busy()
+        return self.task is not None and not self.task.done()
 
     @property
     def budget(self) -> Budget:
@@ -90,12 +97,12 @@ class Crew:
         Returns:
             The worker.
         """
+        variables = self._variables.copy()
         with self._lock:
             number = self._count
             self._count += 1
-        worker = Worker(number, self._run, self._variables.copy())
-        with self._lock:
-            self._workers[number] = worker
+            worker = self._workers[number] = Worker(number, self._run, variables)
+        variables.run(running.set, worker)
         return worker
 
     def leave(self, worker: Worker) -> None:
@@ -104,6 +111,16 @@ class Crew:
             gone = self._workers.pop(worker.number, None) is None
         if not gone:
             self._frontier.leave()
+
+    def tasks(self) -> "set[asyncio.Task[None]]":
+        """The tasks of the workers that are tasks, given up or not.
+
+        Returns:
+            A new set.
+        """
+        with self._lock:
+            workers = [*self._workers.values(), *(worker for _, worker in self.given_up)]
+        return {worker.task for worker in workers if worker.task is not None}
 
     def of_number(self, number: int) -> Worker | None:
         """The worker of that number.

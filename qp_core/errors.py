@@ -227,10 +227,10 @@ class TaskError(QuantumPartitionerError):
 
     def __str__(self) -> str:
         first = next(iter(self.errors.items()), None)
-        told = f": {first[0]!r} raised {first[1]!r}" if first else ""
+        told = f" ({first[0]!r} raised {first[1]!r})" if first else ""
         return (
-            f"{len(self.failed_tasks)} of {len(self.failed_tasks) + len(self.partial_results)} tasks gave no result"
-            f" ({name_list(self.failed_tasks)}){told}; .errors has every error, .partial_results what completed"
+            f"{len(self.partial_results)} completed, failed: {name_list(self.failed_tasks)}{told}"
+            "; .errors has every error, .partial_results what completed"
         )
 
 

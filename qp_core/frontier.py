@@ -69,6 +69,9 @@ class Frontier:
         on_over: Callable[[], None],
     ) -> None:
         self._ledger = ledger
+        # The columns that every unit touches, one look-up nearer.
+        self._states, self._values, self._workers = ledger.states, ledger.values, ledger.workers
+        self._started, self._ended = ledger.started, ledger.ended
         self._children = ledger.plan.children
         self._left = [len(needs) for needs in ledger.plan.needs]
         self._open = len(self._left)
@@ -87,6 +90,7 @@ class Frontier:
         self._limit = 0
         self._eager = True
         self._crew = 0
+        self._coming = 0  # workers called on a loop that have not arrived yet
         self._gates: list[_Gate] = []
         self.halted: str | None = None
         """Why no further unit is handed out; None while the run goes on."""
@@ -131,15 +135,30 @@ class Frontier:
                 self._call_for_help()
 
     def help(self) -> None:
-        """Call one more worker if there is something for it to do."""
+        """Call one more worker if there is something for it to do.
+
+        On an event loop one at a time: whoever comes calls the next as soon as it waits itself. Were each unit that waits to call a
+        worker, units that wait for a moment only would double their number in each turn of the loop.
+        """
         with self._lock:
-            if self._ready:
+            if self._ready and not self._coming:
                 self._call_for_help()
+
+    def arrive(self, worker: int) -> int:
+        """`take` for a worker that was called on an event loop, the first time.
+
+        Returns:
+            A unit's number, or `NONE_READY`.
+        """
+        with self._lock:
+            self._coming = 0
+            return self._next(worker)
 
     def _call_for_help(self) -> None:
         if self._spawn is None or self._crew >= self._limit or not self._budget.take(self.help):
             return
         self._crew += 1
+        self._coming = 0 if self._eager else 1
         if self._gates:
             self._gates.pop().lock.release()
             return
@@ -197,9 +216,8 @@ class Frontier:
         if not ready:
             return NONE_READY
         number: int = ready.popleft() if self._rank is None else self._by_rank[heapq.heappop(ready)]
-        ledger = self._ledger
-        ledger.states[number] = RUNNING
-        ledger.workers[number] = worker
+        self._states[number] = RUNNING
+        self._workers[number] = worker
         if ready and self._eager and self._crew < self._limit:
             self._call_for_help()
         return number
@@ -212,14 +230,14 @@ class Frontier:
         Returns:
             The next unit for this worker, `NONE_READY`, or `LOST`.
         """
-        ledger = self._ledger
+        states, workers = self._states, self._workers
         with self._lock:
-            if ledger.states[number] != RUNNING or ledger.workers[number] != worker:
+            if states[number] != RUNNING or workers[number] != worker:
                 return LOST
-            ledger.states[number] = COMPLETED
-            ledger.values[number] = value
-            ledger.started[number] = started
-            ledger.ended[number] = ended
+            states[number] = COMPLETED
+            self._values[number] = value
+            self._started[number] = started
+            self._ended[number] = ended
             # From here on `_release`, written out: the one place where a call's cost per unit shows.
             left = self._left
             following = NONE_READY
@@ -245,8 +263,8 @@ class Frontier:
                 if not self._open:
                     self._finish()
                 return NONE_READY
-            ledger.states[following] = RUNNING
-            ledger.workers[following] = worker
+            states[following] = RUNNING
+            workers[following] = worker
             if self._ready and self._eager and self._crew < self._limit:
                 self._call_for_help()
             return following

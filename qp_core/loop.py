@@ -32,17 +32,15 @@ async def awaited(value: Awaitable[Any]) -> Any:
 
 
 @types.coroutine
-def driven(
-    variables: Context, coroutine: Coroutine[Any, Any, Any], on_wait: Callable[[], None]
-) -> Generator[Any, Any, Any]:
-    """Await a coroutine inside the current task, but in context variables of its own.
+def driven(variables: Context, coroutine: Coroutine[Any, Any, Any], future: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine inside the current task, but in context variables of its own.
 
     One task runs many units this way: a unit that never waits costs no task, and still sees a real current task.
 
     Args:
         variables: The context variables to run it in.
-        coroutine: The coroutine.
-        on_wait: Called when it waits for the first time.
+        coroutine: The coroutine, which has made its first step.
+        future: What that step yielded.
 
     Yields:
         What the coroutine yields to the event loop.
@@ -50,21 +48,17 @@ def driven(
     Returns:
         Its result.
     """
-    step: Callable[[Any], Any] = coroutine.send
-    argument: Any = None
-    waited = False
     while True:
+        try:
+            sent = yield future
+        except BaseException as error:  # noqa: BLE001 - whatever the loop throws in (a cancellation) is the unit's to handle
+            step, argument = coroutine.throw, error
+        else:
+            step, argument = coroutine.send, sent
         try:
             future = variables.run(step, argument)
         except StopIteration as end:
             return end.value
-        if not waited:
-            waited = True
-            on_wait()
-        try:
-            argument, step = (yield future), coroutine.send
-        except BaseException as error:  # noqa: BLE001 - whatever the loop throws in (a cancellation) is the unit's to handle
-            argument, step = error, coroutine.throw
 
 
 class LoopThread:

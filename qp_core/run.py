@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from qp_core.attempt import Attempts, OffLoop
-from qp_core.budget import Budget
+from qp_core.budget import Budget, Unbounded
 from qp_core.cache import Cache
 from qp_core.clock import Clock, Inbox, SystemClock, Timers
 from qp_core.context import ContextHome, running
@@ -122,10 +122,9 @@ class Run:
         self._outer = contextvars.copy_context().get(running)
         self._nested: set[Run] = set()
         self._nested_lock = threading.Lock()
-        if isinstance(self._outer, Worker):
+        self.budget: Budget = Unbounded() if options.max_workers is None else Budget(options.max_workers)
+        if isinstance(self._outer, Worker) and not self._outer.budget.unbounded:
             self.budget = Budget(1, self._outer.budget)
-        else:
-            self.budget = Budget(_bound(options.max_workers))
         self._stop: Callable[[], None] | None = None
         self._over = False
         self._broken: BaseException | None = None
@@ -241,6 +240,10 @@ class Run:
         """
         return self._crew.new()
 
+    def tasks(self) -> "set[asyncio.Task[None]]":
+        """The tasks of the workers that are tasks (see `Worker.task`), given up or not."""
+        return self._crew.tasks()
+
     def leave(self, worker: Worker) -> None:
         """A worker goes, since nothing is ready for it; another may be called later."""
         self._crew.leave(worker)
@@ -303,7 +306,7 @@ class Run:
             off_loop: Runs a blocking call elsewhere.
         """
         try:
-            await self._attempts.run_ready_async(worker, off_loop)
+            await self._attempts.serve_loop(worker, off_loop)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a task; `finish` raises it
             if self._frontier.halted is None or not isinstance(error, asyncio.CancelledError):
                 self.break_off(error)
@@ -386,7 +389,7 @@ class Run:
     @property
     def stuck(self) -> bool:
         """Whether a unit had to be given up and still runs somewhere."""
-        return any(worker.still_busy is not None and worker.still_busy() for _, worker in self._crew.given_up)
+        return any(worker.is_busy for _, worker in self._crew.given_up)
 
     def _stop_and_give_up(self) -> None:
         self._stop_running()
@@ -453,7 +456,7 @@ class Run:
         if isinstance(self._outer, Worker):
             self._outer.run.discharge(self)
         for number, worker in self._crew.given_up:
-            if worker.still_busy is not None and worker.still_busy():
+            if worker.is_busy:
                 self._ledger.note(number, abandoned=True)
         report = RunReport.of(
             self._ledger,

@@ -213,13 +213,13 @@ class TaskMap:
             if partitioner.last_result is not self.last_result and partitioner.last_result is not None:
                 self.last_result, self._kept = partitioner.last_result, None
                 self.results = dict(self.last_result)
-        failed = result.failed
-        if failed:
-            raise TaskError(failed, dict(result), list(failed)) from next(iter(failed.values()))
+        if not result.ok:
+            failed = result.failed
+            raise TaskError(failed, dict(result), list(failed)) from next(iter(failed.values()), None)
         return result
 
 
-def _as_pair(name: UnitId, task: Task) -> tuple[UnitFunction, Iterable[UnitId]]:
+def _as_pair(name: UnitId, task: Any) -> tuple[UnitFunction, Iterable[UnitId]]:
     if callable(task):
         return task, ()
     if isinstance(task, tuple | list) and len(task) == _PAIR:

@@ -55,7 +55,6 @@ class IngestCommand:
             0 when the job is done, though some files failed; 1 when nothing could be done.
         """
         from atlas_adapters.ingestion import pipeline, show  # noqa: PLC0415 - see the module's docstring
-        from atlas_adapters.ingestion.errors import IngestionError  # noqa: PLC0415
         from qp_core import ExecutionMode  # noqa: PLC0415
 
         docs = Path("docs")
@@ -71,8 +70,6 @@ class IngestCommand:
                 rebuild=args.rebuild,
                 on_progress=progress,
             )
-        except IngestionError as error:
-            return _refused("ingest", error)
         finally:
             progress.finish()
         if args.json:
@@ -111,15 +108,11 @@ class AskCommand:
             0 when at least one question could be put, whether or not there is an answer; else 1.
         """
         from atlas_adapters.ingestion import show  # noqa: PLC0415 - see the module's docstring
-        from atlas_adapters.ingestion.errors import IngestionError  # noqa: PLC0415
         from atlas_adapters.ingestion.index import PassageIndex  # noqa: PLC0415
         from atlas_adapters.ingestion.questions import create_ask_plan  # noqa: PLC0415
 
         folder = Path(args.index)
-        try:
-            PassageIndex.read(folder).close()
-        except IngestionError as error:
-            return _refused("ask", error)
+        PassageIndex.read(folder).close()  # so that a missing index is one error, not one for each question
         result = create_ask_plan(args.questions, index_dir=folder, k=args.k).execute({})
         if args.json:
             failed = {unit_id: str(error) for unit_id, error in result.failed.items()}
@@ -166,8 +159,3 @@ def _positive(text: str) -> int:
 
 def _write_json(data: object) -> None:
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
-
-
-def _refused(command: str, error: Exception) -> int:
-    sys.stderr.write(f"qp {command}: {error}\n")
-    return 1

@@ -152,7 +152,7 @@ class PassageIndex:
         Returns:
             Its number, higher than any before it. A document keeps the number of the last run that met it.
         """
-        with self._transaction():
+        with self.transaction():
             self._connection.execute("UPDATE run SET number = number + 1")
             return int(self._connection.execute("SELECT number FROM run").fetchone()[0])
 
@@ -177,7 +177,7 @@ class PassageIndex:
         """Note that documents were met and are as they were."""
         if documents:
             rows = [(one.stamp, run, _key(one.path)) for one in documents]
-            with self._transaction():
+            with self.transaction():
                 self._connection.executemany("UPDATE document SET stamp = ?, run = ? WHERE key = ?", rows)
 
     def replace(
@@ -194,7 +194,7 @@ class PassageIndex:
         """
         key, path = _key(document.path), os.fsencode(document.path)
         execute, executemany = self._connection.execute, self._connection.executemany
-        with self._transaction():
+        with self.transaction():
             self._forget(execute("SELECT id, first_chunk, n_chunks FROM document WHERE key = ?", (key,)).fetchall())
             first = (execute("SELECT max(id) FROM chunk").fetchone()[0] or 0) + 1
             facts = (key, path, document.source, title, document.stamp, content_hash, document.library, run, first)
@@ -225,7 +225,7 @@ class PassageIndex:
 
     def _remove(self, condition: str, values: tuple[object, ...], *, still_there: bool) -> int:
         query = f"SELECT id, first_chunk, n_chunks, path FROM document WHERE {condition}"  # noqa: S608 - one of two texts above
-        with self._transaction():
+        with self.transaction():
             rows = self._connection.execute(query, values).fetchall()
             gone = [row[:3] for row in rows if not (still_there and os.path.lexists(os.fsdecode(row[3])))]
             self._forget(gone)
@@ -289,15 +289,22 @@ class PassageIndex:
             yield
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Make several changes as one: all or none of them, and written at once.
+
+        Yields:
+            Once, to the changes; a change alone is one by itself. Other threads and processes wait meanwhile.
+        """
         with self._reading():
+            if self._connection.in_transaction:  # of this thread, which holds the lock: its end is the outer one's
+                yield
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()  # nothing to do where SQLite has done it
                 raise
 
 

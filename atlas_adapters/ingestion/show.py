@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TextIO
 
 from atlas_adapters.ingestion.index import Passage
+from atlas_adapters.ingestion.questions import match_of
 from atlas_adapters.ingestion.tally import IngestReport
 from qp_core import ExecutionResult
 
@@ -176,7 +177,11 @@ def answer_lines(questions: Sequence[str], result: ExecutionResult[Any], columns
         if unit_id in failed:
             yield f"    could not be put: {printable(str(failed[unit_id]))}"
         elif unit_id in result and not result[unit_id]:
-            yield "    no passage holds a word of this question"
+            yield (
+                "    no passage holds a word of this question"
+                if match_of(question)
+                else "    there is no word in this question"
+            )
         for number, passage in enumerate(result.get(unit_id, ()), start=1):
             n_passages += 1
             yield from passage_lines(number, passage, columns)

@@ -179,11 +179,12 @@ def list_folder(root: str, skipped: Collection[str] = SKIPPED_FOLDERS) -> Iterat
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
+                entries = sorted(scan, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             yield Failure(source=printable_path(folder), reason=reason_of(error))
             continue
-        for entry in entries:
+        while entries:
+            entry = entries.pop()  # let go one by one: each keeps all that was asked of it
             try:
                 if not entry.is_dir():
                     yield _listed(entry.path, entry.stat(), title=os.path.relpath(entry.path, root))

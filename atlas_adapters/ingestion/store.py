@@ -81,7 +81,8 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise IndexMissingError(str(folder))
     # Without a log to read and a folder to write, SQLite could not share the file; nobody can change it then.
-    frozen = not os.access(folder, os.W_OK) and not path.with_name(f"{FILE_NAME}-wal").exists()
+    writable = os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    frozen = not writable and not path.with_name(f"{FILE_NAME}-wal").exists()
     uri = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
     with errors_in_words(folder):
         connection = _connected(uri, uri=True)

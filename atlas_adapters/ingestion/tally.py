@@ -7,7 +7,7 @@ import attrs
 
 from atlas_adapters.ingestion.errors import UnreadableDocumentError
 from atlas_adapters.ingestion.sources import Document, Failure
-from qp_core import ExecutionResult
+from qp_core import ExecutionResult, UnitFinished, UnitState
 
 __all__ = ["STAGES", "IngestReport", "Tally"]
 
@@ -83,15 +83,17 @@ class Tally:
     critical_path_s: float = 0.0
     stages_s: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(STAGES, 0.0))
     failures: list[Failure] = attrs.Factory(list)
+    _chains_s: dict[str, float] = attrs.Factory(dict)
 
-    def unit_done(self, unit_id: str, _result: object) -> None:
-        """Count a unit that completed; a callback of the partitioner."""
-        if unit_id.startswith("index_"):
+    def qp_unit_finished(self, event: UnitFinished) -> None:
+        """Count a unit's time, and its document if the unit is the last of one; the engine calls this after each unit."""
+        stage, _, key = event.unit_id.partition("_")
+        if event.started is not None:
+            took = event.ended - event.started
+            self.stages_s[stage] += took
+            self._chains_s[key] = self._chains_s.get(key, 0.0) + took
+        if stage == STAGES[-1] and event.state is not UnitState.CANCELED:  # skipped, if an earlier one failed
             self.document_done()
-
-    def unit_failed(self, _unit_id: str, _error: BaseException) -> None:
-        """Count a unit that failed, whose document ends there; a callback of the partitioner."""
-        self.document_done()
 
     def document_done(self, n: int = 1) -> None:
         """Count documents that need no more work, or will get none."""
@@ -109,24 +111,18 @@ class Tally:
         self.mode, self.workers = report.mode, max(self.workers, report.max_workers or 1)
         self.n_units += len(report.units)
         self.units_wall_s += report.wall_s
-        failed, longest = result.failed, 0.0
+        self.critical_path_s += max(self._chains_s.values(), default=0.0)
+        self._chains_s.clear()
+        failed = result.failed
         for document in documents:
-            chain = 0.0
-            for stage in STAGES:
-                unit_id = f"{stage}_{document.key}"
-                took = report.units[unit_id].duration_s or 0.0
-                self.stages_s[stage] += took
-                chain += took
-                if unit_id in failed:
-                    self.failures.append(Failure(source=document.source, reason=_reason(stage, failed[unit_id])))
-            longest = max(longest, chain)
             indexed = f"index_{document.key}"
             if indexed in result:
                 n_passages = result[indexed]
                 self.n_unchanged += n_passages is None
                 self.n_indexed += n_passages is not None
                 self.n_passages += n_passages or 0
-        self.critical_path_s += longest
+            else:
+                self.failures.append(Failure(source=document.source, reason=_reason(document, failed)))
 
     def report(self, n_removed: int, wall_s: float) -> IngestReport:
         """Sum up.
@@ -155,7 +151,12 @@ class Tally:
         )
 
 
-def _reason(stage: str, error: BaseException) -> str:
-    if isinstance(error, UnreadableDocumentError):
-        return error.reason
-    return f"{stage}: {type(error).__name__}: {error}"
+def _reason(document: Document, failed: Mapping[str, BaseException]) -> str:
+    """Why a document is not indexed: what its one failed unit raised, or that the run was stopped before it."""
+    for stage in STAGES:
+        error = failed.get(f"{stage}_{document.key}")
+        if isinstance(error, UnreadableDocumentError):
+            return error.reason
+        if error is not None:
+            return f"{stage}: {type(error).__name__}: {error}"
+    return "not reached: the run was stopped"

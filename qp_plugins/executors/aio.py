@@ -48,7 +48,7 @@ class AsyncExecutor:
                 with contextlib.suppress(
                     RuntimeError, TimeoutError
                 ):  # the caller's loop was closed, or a unit blocks it
-                    asyncio.run_coroutine_threadsafe(dismiss(set(tasks.running), _MOMENT_S), loop).result(2 * _MOMENT_S)
+                    asyncio.run_coroutine_threadsafe(dismiss(run.tasks(), _MOMENT_S), loop).result(2 * _MOMENT_S)
             else:
                 own.close(_MOMENT_S)
             sides.close()
@@ -64,7 +64,6 @@ class _Tasks:
         self._run = run
         self._loop = loop
         self._sides = sides
-        self.running: set[asyncio.Task[None]] = set()  # only touched on the loop
 
     def spawn(self) -> None:
         """Start a worker; from any thread."""
@@ -79,15 +78,16 @@ class _Tasks:
 
     def _start(self) -> None:
         worker = self._run.new_worker()
-        task = self._loop.create_task(self._run.work_async(worker, self._off_loop), context=worker.variables)
-        worker.still_busy = lambda: not task.done()
-        self.running.add(task)
-        task.add_done_callback(self.running.discard)
+        worker.task = self._loop.create_task(self._run.work_async(worker, self._off_loop), context=worker.variables)
 
     def stop(self) -> None:
         """Cancel what runs; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self.running])
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for task in self._run.tasks():
+            task.cancel()
 
     def _off_loop(self, call: Callable[[], Any], worker: Worker) -> "asyncio.Future[Any]":
         future = self._sides.submit(call)

@@ -1,5 +1,7 @@
 """What the tests of ingestion share: documents made on the spot, and an index in a folder of its own."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,27 @@ def extracted(write, listed):
         return extract(listed(write(name, content)))
 
     return made
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that every user may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def as_nobody():
+    """Calls a function as a user without rights: root may do anything, so root becomes somebody else for that call."""
+
+    def called(act):
+        if os.geteuid() != 0:
+            return act()
+        os.seteuid(65534)
+        try:
+            return act()
+        finally:
+            os.seteuid(0)
+
+    return called

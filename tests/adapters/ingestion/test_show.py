@@ -1,0 +1,93 @@
+import io
+
+import pytest
+
+from atlas_adapters.ingestion.index import Passage
+from atlas_adapters.ingestion.show import Progress, passage_lines, printable, write
+
+
+def passage(text, title="mod.name", source="/a/b.py"):
+    """A passage of the given text."""
+    return Passage(key="k-0", title=title, source=source, start=5, end=5 + len(text), text=text, score=1.25)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_lines_fit_and_sources_keep_their_end(columns):
+    """Whatever is long is cut: titles and texts at the end, paths at the beginning."""
+    long = passage("word " * 500 + "\n" + "x" * 500, title="t" * 300, source="/" + "folder/" * 40 + "file.py")
+    lines = list(passage_lines(1, long, columns))
+    assert max(map(len, lines)) <= columns
+    assert lines[0].endswith("…  [1.2]")
+    assert lines[1].strip().startswith("…")
+    assert lines[1].endswith("/file.py:5-3006")
+
+
+def test_only_the_first_lines_of_a_passage_are_shown():
+    """Blank lines do not count."""
+    lines = list(passage_lines(1, passage("\n\n".join("abcdefg")), 80))
+    assert [line.strip() for line in lines[2:]] == ["a", "b", "c", "d", "e", "…"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("crc32($module, data, value=0, /)\n--\n\nCompute.", ["crc32(data, value=0, /)", "Compute."]),
+        ("read($self, /)\n--\n\n", ["read(/)"]),
+        (
+            'def f(self):\n        """Do.\n\n            More.\n        """',
+            ["def f(self):", '"""Do.', "    More.", '"""'],
+        ),
+        ("a\tb", ["a   b"]),
+    ],
+    ids=["compiled", "compiled method", "docstring", "tab"],
+)
+def test_docstrings_are_shown_as_people_write_them(text, shown):
+    """Without what only the interpreter needs, and without the indentation of the place where they stand."""
+    assert [line.removeprefix("      ") for line in passage_lines(1, passage(text), 80)][2:] == shown
+
+
+def test_nothing_that_is_indexed_reaches_the_terminal_as_a_command():
+    """Escape sequences, bells, line feeds and reversed text in paths, titles and passages."""
+    evil = "\x1b]0;title\x07 a\rb\u202e\x9b2J"
+    text = "\n".join(passage_lines(1, passage(evil, title=evil, source=evil), 80))
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert printable("a\nb\x1b") == "a\\nb\\x1b"
+
+
+def test_a_stream_that_lacks_letters_gets_question_marks():
+    """A log in ASCII does not stop the command."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    write("a é 漢 \udcff", stream)
+    stream.flush()
+    assert raw.getvalue() == b"a ? ? ?\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_rewrites_one_line_of_a_terminal():
+    """And ends it with the last state."""
+    stream = _Terminal()
+    progress = Progress("ingest", "documents", stream)
+    for done in range(1000):
+        progress(done + 1, 1000)
+    progress.finish()
+    progress.finish()
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert text.endswith("\ringest: 1000 of 1000 documents\x1b[K\n")
+    assert text.count("\r") < 20
+
+
+def test_progress_is_plain_lines_elsewhere():
+    """A short job gets one, at its end; nothing to do gets none."""
+    stream = io.StringIO()
+    progress = Progress("ingest", "documents", stream)
+    progress(1, 2)
+    progress(2, 2)
+    progress.finish()
+    Progress("ingest", "documents", stream).finish()
+    assert stream.getvalue() == "ingest: 2 of 2 documents\n"
