@@ -5,7 +5,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, Unpack
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
@@ -18,10 +18,7 @@ from qp_core.report import ExecutionResult
 from qp_core.settings import Settings
 from qp_core.telemetry import UnitFinished
 from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy
-from qp_core.vocabulary import ExecutionMode, UnitFunction, UnitId, UnitState
-
-T = TypeVar("T")
-R = TypeVar("R")
+from qp_core.vocabulary import ExecutionMode, R, T, UnitFunction, UnitId, UnitState
 
 
 class _Latest:
@@ -94,7 +91,7 @@ class QuantumPartitioner(Generic[T, R]):
 
     def add_unit(
         self,
-        fn: UnitFunction,
+        fn: UnitFunction[R],
         dependencies: Iterable[UnitId] | None = None,
         name: UnitId | None = None,
         timeout: float | None = None,

@@ -6,7 +6,7 @@ Values are kept in `ExecutionResult`, never in the report: a report is data, may
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 import attrs
 
@@ -14,9 +14,7 @@ from qp_core import codec, graph
 from qp_core.errors import UnitFailedError
 from qp_core.ledger import COMPLETED, FREED, STATES, Ledger
 from qp_core.unit import NOTHING_YET, Outcome
-from qp_core.vocabulary import UnitId, UnitState
-
-R = TypeVar("R")
+from qp_core.vocabulary import R, UnitId, UnitState
 
 REPORT_SCHEMA = 1
 """Version of what `RunReport.to_data` writes; raised when a field changes its meaning."""

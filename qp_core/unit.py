@@ -6,16 +6,11 @@ A unit says nothing about the run: the attributes that show state and result loo
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import attrs
 
-from qp_core.vocabulary import UnitFunction, UnitId, UnitState
-
-T = TypeVar("T")
-"""What a unit is given: the context."""
-R = TypeVar("R")
-"""What a unit returns."""
+from qp_core.vocabulary import R, T, UnitFunction, UnitId, UnitState
 
 _LARGEST_EXPONENT = 32  # 2.0**attempt stays a float; the cap has been reached long before
 
@@ -189,7 +184,7 @@ class QuantumUnit(Generic[T, R]):
     """
 
     id: UnitId
-    function: UnitFunction
+    function: UnitFunction[R]
     dependencies: list[UnitId]
     timeout: float | None
     retries: int
@@ -203,7 +198,7 @@ class QuantumUnit(Generic[T, R]):
     def __init__(
         self,
         id: UnitId,  # noqa: A002 - the seed's name
-        function: UnitFunction,
+        function: UnitFunction[R],
         dependencies: Iterable[UnitId] = (),
         timeout: float | None = None,
         retries: int = 0,

@@ -10,10 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     import argparse
 
+    from typing_extensions import TypeVar
+
+    # With defaults (PEP 696), so that `QuantumPartitioner()` needs no annotation; `typing` has them from Python 3.13 on.
+    T = TypeVar("T", default=Any)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    """What a unit is given: the context."""
+    R = TypeVar("R")
+    """What a unit returns."""
+
 UnitId: TypeAlias = str
 """The name of a unit: any non-empty string. An alias, not a NewType, so that plain literals type-check."""
 
-UnitFunction: TypeAlias = Callable[[Any], Any] | Callable[[Any], Awaitable[Any]]
+UnitFunction: TypeAlias = Callable[[Any], R] | Callable[[Any], Awaitable[R]]
 """What a unit runs: called with the unit's context; a coroutine function or an awaitable result is awaited."""
 
 OnFailure: TypeAlias = Literal["return", "raise"]
