@@ -182,7 +182,7 @@ def create_ingest_plan(
     )
     for document in sorted(documents, key=_cost, reverse=True):
         extracted, chunked, indexed = (f"{stage}_{document.key}" for stage in STAGES)
-        steps = (
+        steps: tuple[tuple[str, list[str], Callable[[Any], Any], str], ...] = (
             (extracted, [], partial(extract_document, document, known.get(document.path), max_bytes), "cpu"),
             (chunked, [extracted], partial(chunk_document, extracted), "cpu"),
             (indexed, [chunked], partial(index_document, chunked, document, index_dir, run), "io"),
