@@ -71,7 +71,7 @@ class Job:
             if is_awaitable(value):
                 value = asyncio.run(awaited(value))
         except BaseException as raised:  # noqa: BLE001 - whatever a unit raises is its outcome, and must not hurt the pool
-            error = raised
+            value, error = None, raised  # not the coroutine that raised: it could not travel back
         trace = "" if error is None else "".join(traceback.format_exception(error))
         return JobOutcome(
             value, error, started, time.monotonic(), dict(self.context.metrics), self.context.writes(), trace
