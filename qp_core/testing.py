@@ -3,19 +3,43 @@
 The contracts are plain functions that raise AssertionError with the broken rule in words.
 """
 
+import inspect
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import attrs
 
 from qp_core.cache import MISS, Cache
 from qp_core.clock import Inbox
+from qp_core.context import ExecutionContext
 from qp_core.executor import Executor
+from qp_core.fallback import Substitute
 from qp_core.partitioner import QuantumPartitioner
 from qp_core.plan import ExecutionPlan
 from qp_core.strategy import Strategy, checked_order
-from qp_core.telemetry import Event, RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
+from qp_core.telemetry import (
+    Event,
+    RunFinished,
+    RunStarted,
+    UnitFinished,
+    UnitRetrying,
+    UnitStarted,
+    listeners_of,
+)
+from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import UnitId, UnitState
+
+__all__ = [
+    "FakeClock",
+    "Recorder",
+    "check_cache",
+    "check_executor",
+    "check_fallback",
+    "check_observer",
+    "check_strategy",
+]
 
 
 class FakeClock:
@@ -225,6 +249,96 @@ def check_cache(make: Callable[[], Cache]) -> None:
         (stats["entries"], stats["hits"], stats["misses"]) == (2, 4, 2),
         f"2 entries, 4 hits and 2 misses expected, not {dict(stats)}",
     )
+
+
+def check_observer(make: Callable[[], object]) -> None:
+    """The contract of an observer: it has observe hooks and no other, and raises at none of the events that a run can tell.
+
+    Args:
+        make: Makes a new observer, for one run.
+
+    Raises:
+        AssertionError: The observer breaks a rule; the message says which.
+    """
+    for events in ([], _events_of(_every_end), _events_of(_no_units)):
+        observer = make()
+        try:
+            heard = listeners_of(type(observer).__name__, observer)
+        except TypeError as error:
+            raise AssertionError(str(error)) from error
+        for event in events:
+            listener = heard.get(type(event))
+            if listener is None:
+                continue
+            try:
+                listener[1](event)
+            except Exception as error:
+                msg = f"it raised {type(error).__name__}: {error} at {event!r}"
+                raise AssertionError(msg) from error
+
+
+def _events_of(add_units: Callable[[QuantumPartitioner[Any, Any]], None]) -> list[Event]:
+    """What a run tells, and what it tells of a unit that ran out of time or was cancelled, for which it would have to be stopped.
+
+    Returns:
+        The events, in order.
+    """
+    recorder = Recorder()
+    partitioner: QuantumPartitioner[Any, Any] = QuantumPartitioner(clock=FakeClock())
+    add_units(partitioner)
+    partitioner.execute({"who": "bad"}, "sequential", telemetry=[recorder])
+    return [told for event in recorder.events for told in _variants(event)]
+
+
+def _no_units(_: QuantumPartitioner[Any, Any]) -> None:
+    """The empty graph has a beginning and an end too."""
+
+
+def _every_end(partitioner: QuantumPartitioner[Any, Any]) -> None:
+    partitioner.add_unit(_sum_of_needs, name="good")
+    partitioner.add_unit(_raise, name="mended", metadata={"fallback_value": None})
+    partitioner.add_unit(_raise, name="bad", retries=1)
+    partitioner.add_unit(_sum_of_needs, ["bad"], "skipped")
+
+
+def _variants(event: Event) -> Iterator[Event]:
+    yield event
+    if isinstance(event, UnitFinished):
+        if event.state is UnitState.FAILED:
+            yield attrs.evolve(event, unit_id="late", state=UnitState.TIMEOUT, error=TimeoutError("late"))
+            yield attrs.evolve(event, unit_id="stopped", state=UnitState.CANCELED)
+        elif event.state is UnitState.SKIPPED:
+            yield attrs.evolve(event, unit_id="unbegun", state=UnitState.CANCELED, cause=None)
+
+
+def check_fallback(plugin: object) -> None:
+    """The contract of a fallback plugin: for a unit that asks for none it answers None, it never raises, and changes no unit.
+
+    Args:
+        plugin: A module or an object with the hook `qp_fallback`.
+
+    Raises:
+        AssertionError: The plugin breaks a rule; the message says which.
+    """
+    hook: Callable[..., object] | None = getattr(plugin, "qp_fallback", None)
+    if hook is None:
+        msg = "it has no hook qp_fallback"
+        raise AssertionError(msg)
+    taken = list(inspect.signature(hook).parameters)
+    for error in (ValueError("broken"), KeyError(), TimeoutError("late"), SystemExit(3)):
+        for attempt in (1, 4):
+            unit: QuantumUnit[Any, Any] = QuantumUnit("plain", _raise, metadata={"key": "value"})
+            given = {"unit": unit, "error": error, "attempt": attempt, "context": ExecutionContext({"who": "plain"})}
+            unknown = [name for name in taken if name not in given]
+            _demand(not unknown, f"qp_fallback takes {unknown}; the hook has {list(given)}")
+            try:
+                answer = hook(**{name: given[name] for name in taken})
+            except Exception as raised:
+                msg = f"it raised {type(raised).__name__}: {raised} for {error!r}"
+                raise AssertionError(msg) from raised
+            kind = "Substitute" if isinstance(answer, Substitute) else repr(answer)
+            _demand(answer is None, f"it answered {kind} for a unit that asks for no fallback")
+            _demand(unit.metadata == {"key": "value"} and unit.fallback is None, "it changed the unit")
 
 
 def _demand(holds: bool, rule: str) -> None:  # noqa: FBT001 - the private spelling of assert, which -O takes away
