@@ -101,8 +101,11 @@ def main(mode: str = "thread") -> None:
         print("The same, raised:")
         try:
             partitioner.execute({"feed": feed}, execution_mode=mode, on_failure="raise")
-        except* TimeoutError as group:
-            print(f"  Execution failed: {group.exceptions[0]}")
+        except ExceptionGroup as error:
+            print(f"  Execution failed: {error}")
+            print(f"  {error.exceptions[0]}")
+            print(f"  partial results: {sorted(partitioner.get_partial_results())}")
+            print(f"  failed units: {sorted(partitioner.get_failed_units())}")
 
 
 if __name__ == "__main__":
