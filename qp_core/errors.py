@@ -18,6 +18,7 @@ QuantumPartitionerError
 ├─ PluginError                          plugin, distribution, hook
 │  └─ PluginConflictError               two plugins provide one name
 ├─ CacheError                           a cache cannot be used as asked
+│  └─ UncacheableError (TypeError)      what a result depends on has no content to tell it apart by
 ├─ SettingsError (ValueError)           a setting that cannot be understood
 └─ MissingExtraError (ImportError)      an optional library is absent; prints the pip command
 
@@ -25,6 +26,8 @@ Each class words itself; who raises passes facts. What a user's unit raised is n
 """
 
 import difflib
+import heapq
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +39,22 @@ _error = attrs.define(
     eq=False, slots=False
 )  # positional fields and a __dict__: the one form that pickles whole, notes included
 _SHOWN = 8  # names listed before "and n more"
+_LONGEST = 200  # characters of one value in a message; the error's attributes hold it whole
+_LOOKED_AT, _COMPARED = 10_000, 200  # names: read, and compared letter by letter (some ms each where they are long)
+
+
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut in the middle where that is long.
+
+    Returns:
+        One piece of text, also where the value's own `__repr__` raises.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything, and must not hide the error that is being worded
+        return f"<{type(value).__qualname__} that cannot be shown>"
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"
 
 
 def name_list(names: Iterable[object]) -> str:
@@ -45,25 +64,37 @@ def name_list(names: Iterable[object]) -> str:
         `'a', 'b' and 3 more`, or `none`.
     """
     listed = list(names)
-    head = ", ".join(repr(name) for name in listed[:_SHOWN])
+    head = ", ".join(shown(name) for name in listed[:_SHOWN])
     return f"{head} and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else head or "none"
 
 
 def nearest(name: object, known: Iterable[str]) -> list[str]:
     """The names that look most like a wrong one, best first.
 
-    Costs O(names) with a large factor, so it looks at 10,000 names at the most.
+    Costs O(names), and less than a second whatever they are: of the first 10,000, only the 200 that begin and end most
+    like the wrong one are compared letter by letter.
 
     Returns:
         Up to three names; empty where nothing is near.
     """
-    some = [candidate for candidate, _ in zip(known, range(10_000), strict=False)]
-    return difflib.get_close_matches(str(name)[:200], some, n=3)
+    if not isinstance(name, str):
+        return []
+    wrong = name[:_LONGEST]
+
+    def shared_ends(candidate: str) -> int:
+        return _shared(wrong, candidate) + _shared(wrong[::-1], candidate[: -_LONGEST - 1 : -1])
+
+    likely = heapq.nlargest(_COMPARED, itertools.islice(known, _LOOKED_AT), key=shared_ends)
+    return difflib.get_close_matches(wrong, likely, n=3)
 
 
-def _did_you_mean(name: object, known: Iterable[str]) -> str:
-    near = nearest(name, known)
-    return f"; did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _hint(near: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(shown(one) for one in near)}?" if near else ""
 
 
 class QuantumPartitionerError(Exception):
@@ -81,7 +112,7 @@ class DuplicateUnitError(GraphError):
     unit_id: UnitId
 
     def __str__(self) -> str:
-        return f"unit {self.unit_id!r} is already there; give this one another name"
+        return f"unit {shown(self.unit_id)} is already there; give this one another name"
 
 
 @_error
@@ -91,21 +122,25 @@ class MissingDependencyError(GraphError):
     unit_id: UnitId
     dependency: object
     suggestions: Sequence[str] = ()
+    argument: bool = False
+    """Whether `unit_id` is no unit, but the argument of `execute` that names the missing one."""
 
     def __str__(self) -> str:
-        hint = " or ".join(repr(name) for name in self.suggestions)
+        who = f"{self.unit_id} names" if self.argument else f"unit {shown(self.unit_id)} needs"
         if not isinstance(self.dependency, str):
-            return (
-                f"unit {self.unit_id!r} needs {self.dependency!r}, which is no unit id; dependencies are ids (strings)"
-            )
-        return f"unit {self.unit_id!r} needs {self.dependency!r}, which is not in the graph; " + (
-            f"did you mean {hint}?" if hint else "add that unit, or take the dependency away"
+            named = self.unit_id if self.argument else "dependencies"
+            return f"{who} {shown(self.dependency)}, which is no unit id; {named} are ids (strings)"
+        unneeded = "the name" if self.argument else "the dependency"
+        return f"{who} {shown(self.dependency)}, which is not in the graph; " + (
+            _hint(self.suggestions) or f"add that unit, or take {unneeded} away"
         )
 
 
-def missing_dependency(unit_id: UnitId, dependency: object, known: Iterable[str]) -> MissingDependencyError:
+def missing_dependency(
+    unit_id: UnitId, dependency: object, known: Iterable[str], *, argument: bool = False
+) -> MissingDependencyError:
     """Make the error for a dependency that is not there, with the nearest of the known names."""
-    return MissingDependencyError(unit_id, dependency, tuple(nearest(dependency, known)))
+    return MissingDependencyError(unit_id, dependency, tuple(nearest(dependency, known)), argument)
 
 
 @_error
@@ -115,12 +150,13 @@ class CircularDependency(GraphError):  # noqa: N818 - the name is the seed's
     path: Sequence[UnitId]
 
     def __str__(self) -> str:
-        steps = list(self.path)
-        if steps[0] == steps[1]:
-            return f"unit {steps[0]!r} depends on itself; take the dependency away"
-        shown = steps if len(steps) <= _SHOWN else [*steps[: _SHOWN - 2], "…", *steps[-2:]]
-        ring = " -> ".join("…" if step == "…" else repr(step) for step in shown)
-        return f"circular dependency of {len(steps) - 1} units: {ring} (each needs the next); cut one of them"
+        steps = [shown(step) for step in self.path]
+        if len(set(self.path)) == 1:
+            return f"unit {steps[0]} depends on itself; take the dependency away"
+        told = steps if len(steps) <= _SHOWN else [*steps[: _SHOWN - 2], "…", *steps[-2:]]
+        return (
+            f"circular dependency of {len(steps) - 1} units: {' -> '.join(told)} (each needs the next); cut one of them"
+        )
 
 
 class CircularDependencyError(CircularDependency):
@@ -136,8 +172,9 @@ class UnknownNameError(QuantumPartitionerError, ValueError):
     known: Sequence[str] = ()
 
     def __str__(self) -> str:
-        hint = _did_you_mean(self.name, self.known)
-        return f"there is no {self.kind} named {self.name!r}; there are: {name_list(self.known)}{hint}"
+        hint = _hint(nearest(self.name, self.known))
+        text = f"there is no {self.kind} named {shown(self.name)}; there are: {name_list(self.known)}"
+        return f"{text}; {hint}" if hint else text
 
 
 @_error
@@ -159,62 +196,62 @@ class UndeclaredDependencyError(QuantumPartitionerError, KeyError):
     read: str
 
     def __str__(self) -> str:
-        return f"unit {self.unit_id!r} reads the result of {self.read!r} without depending on it; add {self.read!r} to its dependencies"
+        read = shown(self.read)
+        return f"unit {shown(self.unit_id)} reads the result of {read} without depending on it; add {read} to its dependencies"
 
 
+@_error
 class UnitError(QuantumPartitionerError):
     """Something about one unit; `unit_id` says which."""
 
     unit_id: UnitId
+
+    def __str__(self) -> str:
+        return f"something is wrong with unit {shown(self.unit_id)}"
 
 
 @_error
 class UnitFailedError(UnitError, KeyError):
     """You read the result of a unit that has none."""
 
-    unit_id: UnitId
     state: UnitState
     reason: str
     root: UnitId | None = None
 
     def __str__(self) -> str:
-        text = f"unit {self.unit_id!r} has no result: it was {self.state.value}"
-        if self.state.is_failure:
-            text = f"unit {self.unit_id!r} has no result: {'it ran out of time' if self.state is UnitState.TIMEOUT else 'it failed'}"
+        happened = {UnitState.TIMEOUT: "it ran out of time", UnitState.FAILED: "it failed"}
+        text = f"unit {shown(self.unit_id)} has no result: {happened.get(self.state, f'it was {self.state.value}')}"
         if self.root is not None:
-            text += f" because unit {self.root!r} did not complete"
-        return (
-            f"{text} ({self.reason}); see .report for what happened"
-            if self.reason
-            else f"{text}; see .report for what happened"
-        )
+            text += f" because unit {shown(self.root)} did not complete"
+        if self.reason:
+            text += f" ({self.reason})"
+        return f"{text}; see .report for what happened"
 
 
 @_error
 class UnitTimeoutError(UnitError, TimeoutError):
     """Your unit took longer than its limit."""
 
-    unit_id: UnitId
     limit_s: float
     abandoned: bool = False
     of: str = "timeout"
 
     def __str__(self) -> str:
-        text = f"unit {self.unit_id!r} ran out of time (its {self.of} is {self.limit_s:g} s)"
+        text = f"unit {shown(self.unit_id)} ran out of time (its {self.of} is {self.limit_s:g} s)"
         if self.abandoned:
-            text += "; a thread cannot be stopped, so it was abandoned and may still be running"
-        return text
+            return f"{text}; a thread cannot be stopped, so it was abandoned and may still be running"
+        return f"{text}; allow more time, or give the unit less to do"
 
 
 @_error
 class WorkerLostError(UnitError):
     """What ran your unit went away before the unit had ended."""
 
-    unit_id: UnitId
     reason: str
 
     def __str__(self) -> str:
-        return f"the worker that ran unit {self.unit_id!r} was lost: {self.reason}"
+        text = f"the worker that ran unit {shown(self.unit_id)} was lost: {self.reason}"
+        return f"{text}; look for a crash in native code, or for a kill because memory ran short"
 
 
 @_error
@@ -227,7 +264,7 @@ class TaskError(QuantumPartitionerError):
 
     def __str__(self) -> str:
         first = next(iter(self.errors.items()), None)
-        told = f" ({first[0]!r} raised {first[1]!r})" if first else ""
+        told = f" ({shown(first[0])} raised {shown(first[1])})" if first else ""
         return (
             f"{len(self.partial_results)} completed, failed: {name_list(self.failed_tasks)}{told}"
             "; .errors has every error, .partial_results what completed"
@@ -266,6 +303,10 @@ class CacheError(QuantumPartitionerError):
         return self.problem
 
 
+class UncacheableError(CacheError, TypeError):
+    """Something that your unit's result depends on has no content that tells it apart from another."""
+
+
 @_error
 class SettingsError(QuantumPartitionerError, ValueError):
     """A setting of yours cannot be understood."""
@@ -275,7 +316,7 @@ class SettingsError(QuantumPartitionerError, ValueError):
     expected: str
 
     def __str__(self) -> str:
-        return f"setting {self.name} is {self.value!r}; expected {self.expected}"
+        return f"setting {self.name} is {shown(self.value)}; expected {self.expected}"
 
 
 @_error

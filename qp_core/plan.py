@@ -104,7 +104,7 @@ class ExecutionPlan:
         wanted = []
         for output in outputs:
             if output not in self.index:
-                raise missing_dependency("outputs", output, self.index)
+                raise missing_dependency("outputs", output, self.index, argument=True)
             wanted.append(self.index[output])
         kept = graph.reachable(self.needs, wanted)
         return ExecutionPlan.of({unit.id: unit for number, unit in enumerate(self.nodes) if number in kept})
