@@ -29,7 +29,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def qp_commands() -> Mapping[str, Command]:  # type: ignore[empty-body]
+def qp_commands() -> Mapping[str, Command]:  # type: ignore[empty-body] # a specification, like those below
     """Offer subcommands of the `qp` command.
 
     Kind: provide.

@@ -85,7 +85,7 @@ def main(mode: str = "thread") -> None:
         partitioner.units["fetch_data"].retries = 0
         results = partitioner.execute({"feed": feed.with_name("absent.json")}, execution_mode=mode)
         fetched = results.report.units["fetch_data"]
-        print(f"  {results['process_data']}, fallback used: {fetched.used_fallback}, error kept: {fetched.error.type}")  # type: ignore[union-attr]
+        print(f"  {results['process_data']}, fallback used: {fetched.used_fallback}, error kept: {fetched.error.type}")  # type: ignore[union-attr] # it failed, so there is one
 
         print("A unit takes too long:")
         partitioner.add_unit(fn=wait_for_nobody, name="wait", timeout=0.2)

@@ -29,7 +29,7 @@ def make_partitioner() -> QuantumPartitioner[dict[str, Any], Any]:
     """One unit a module, one that compares them, and one for a module that does not exist."""
     partitioner: QuantumPartitioner[dict[str, Any], Any] = QuantumPartitioner(max_workers=4)
     for module in (*MODULES, "absent"):
-        partitioner.add_unit(fn=lambda ctx, m=module: count_functions(m), name=f"parse_{module}")  # noqa: ARG005
+        partitioner.add_unit(fn=lambda ctx, m=module: count_functions(m), name=f"parse_{module}")  # noqa: ARG005 - the context is not needed
 
     def largest(ctx: ExecutionContext) -> str:
         return max(ctx.unit_results, key=ctx.unit_results.__getitem__).removeprefix("parse_")

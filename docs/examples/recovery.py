@@ -33,7 +33,7 @@ def make_partitioner(folder: Path) -> QuantumPartitioner[dict[str, Any], Any]:
     partitioner: QuantumPartitioner[dict[str, Any], Any] = QuantumPartitioner()
     for layer in LAYERS:
         partitioner.add_unit(
-            fn=lambda ctx, path=folder / f"{layer}.json": read_settings(path),  # noqa: ARG005
+            fn=lambda ctx, path=folder / f"{layer}.json": read_settings(path),  # noqa: ARG005 - the context is not needed
             name=f"read_{layer}",
             retries=3,
             retry=RetryPolicy(on=json.JSONDecodeError, base_s=0.01),
