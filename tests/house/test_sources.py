@@ -1,0 +1,244 @@
+"""How the sources look: names, docstrings, exceptions with their reasons, no waiting in tests, nothing of one machine."""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+VAGUE = {
+    "base",
+    "bases",
+    "common",
+    "core",
+    "helper",
+    "helpers",
+    "impl",
+    "lib",
+    "manager",
+    "managers",
+    "misc",
+    "util",
+    "utils",
+}
+
+FORMER_STANDARD_MODULES = {
+    "chunk": "for IFF files, deprecated in 3.11 and gone in 3.13; here it is what ingestion calls its second stage",
+}
+
+LONG_DOCSTRINGS = {
+    "qp_core/errors.py": "draws the whole tree of errors",
+    "qp_core/frontier.py": "explains the state of the ready set field by field",
+}
+
+SLEEPS = {
+    "tests/plugins/executors/test_processes.py": (
+        2,
+        "bodies that never end by themselves, in processes that get killed",
+    ),
+}
+"""Where tests call `time.sleep`, how often, and why nothing better will do."""
+
+
+def relative(path, root):
+    """A path as git writes it."""
+    return path.relative_to(root).as_posix()
+
+
+@pytest.fixture(scope="module")
+def sources(tracked):
+    """The Python files that git knows."""
+    return [path for path in tracked if path.suffix == ".py"]
+
+
+# ---- names
+
+
+def test_no_module_is_called_after_a_standard_module(modules):
+    """A traceback or an import that says `queue` should mean one thing."""
+    taken = sys.stdlib_module_names - FORMER_STANDARD_MODULES.keys()
+    assert [name for name in modules if name.rpartition(".")[2] in taken] == []
+
+
+def test_no_module_is_called_after_a_dependency(modules, pyproject):
+    """Required or optional, by its distribution's name or by the name under which it is imported."""
+    project = pyproject["project"]
+    required = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
+    names = {re.match(r"[\w-]+", line)[0].replace("-", "_").lower() for line in required}
+    names |= set(pyproject["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"])
+    names.discard("quantum_partitioner")
+    assert [name for name in modules if name.rpartition(".")[2] in names] == []
+
+
+def test_no_module_has_a_name_that_says_nothing(modules):
+    """`utils` and its kin are where things go that nobody has thought about."""
+    assert [name for name in modules if name.rpartition(".")[2] in VAGUE] == []
+
+
+# ---- docstrings
+
+
+def test_every_module_says_in_a_few_lines_what_it_is(modules, root):
+    """The first statement, 1 to 15 lines; longer ones are counted here with their reason."""
+    wrong = {}
+    for path in modules.values():
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        if not 1 <= len(docstring.splitlines()) <= 15:
+            wrong[relative(path, root)] = len(docstring.splitlines())
+    assert set(wrong) == set(LONG_DOCSTRINGS), wrong
+
+
+# ---- every exception to a rule has its reason beside it
+
+
+DIRECTIVE = re.compile(
+    r"(?:ruff: *)?(?P<kind>noqa)(?:: *(?P<noqa>[A-Z]+[0-9]+(?:, *[A-Z]+[0-9]+)*))?(?: - (?P<noqa_why>.+))?"
+    r"|(?P<type>type: *ignore)(?:\[(?P<codes>[a-z, -]+)\])?"
+    r"|(?P<pragma>pragma: no (?:cover|branch))(?: - (?P<pragma_why>.+))?"
+)
+
+
+def suppressions(path):
+    """Each comment that silences a checker: its line, what it silences (None where it does not say), and whether it says why.
+
+    The reason stands in the comment, or on the line above.
+    """
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        parts = [part.strip() for part in token.string.split("#")[1:]]
+        found = [(DIRECTIVE.match(part), part) for part in parts]
+        directives = [match for match, _ in found if match]
+        if not directives:
+            continue
+        number = token.start[0]
+        why = any(match["noqa_why"] or match["pragma_why"] for match in directives)
+        why = why or any(part for match, part in found if match is None)
+        why = why or (number > 1 and lines[number - 2].strip().startswith("# "))
+        for match in directives:
+            yield number, match["noqa"] or match["codes"] or match["pragma"], why
+
+
+def test_no_suppression_is_without_its_codes(sources, root):
+    """A bare `noqa` or `type: ignore` hides what is not there yet."""
+    bare = [
+        f"{relative(path, root)}:{number}" for path in sources for number, what, _ in suppressions(path) if what is None
+    ]
+    assert bare == []
+
+
+def test_every_suppression_says_why(sources, root):
+    """Beside it or right above; what is silenced again in the same file may lean on the first reason."""
+    unexplained = []
+    for path in sources:
+        told = set()
+        for number, what, why in suppressions(path):
+            if why:
+                told.add(what)
+            elif what not in told:
+                unexplained.append(f"{relative(path, root)}:{number} {what}")
+    assert unexplained == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param("x = 1  # noqa", [(None, False)], id="bare noqa"),
+        pytest.param("x = 1  # noqa: F401", [("F401", False)], id="noqa without reason"),
+        pytest.param("x = 1  # noqa: F401 - it is what users import", [("F401", True)], id="noqa with reason"),
+        pytest.param("x = 1  # noqa: A001, B002 # two slips", [("A001, B002", True)], id="reason behind a second sign"),
+        pytest.param("x = 1  # type: ignore", [(None, False)], id="bare ignore"),
+        pytest.param("x = 1  # type: ignore[misc]", [("misc", False)], id="ignore without reason"),
+        pytest.param("x = 1  # type: ignore[misc] # mypy is wrong", [("misc", True)], id="ignore with reason"),
+        pytest.param(
+            "x = 1  # type: ignore[misc] # noqa: A1 - it is", [("misc", True), ("A1", True)], id="one for both"
+        ),
+        pytest.param("# for speed\nx = 1  # noqa: A001", [("A001", True)], id="reason above"),
+        pytest.param("x = 1  # pragma: no cover", [("pragma: no cover", False)], id="pragma without reason"),
+        pytest.param("x = '# noqa'  # a comment", [], id="no directive"),
+    ],
+)
+def test_the_reader_of_suppressions_can_read(tmp_path, line, expected):
+    """What the two tests above stand on."""
+    path = tmp_path / "sample.py"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    assert [(what, bool(why)) for _, what, why in suppressions(path)] == expected
+
+
+# ---- tests do not wait
+
+
+def test_tests_sleep_only_where_it_is_counted(sources, root):
+    """`time.sleep` in a test makes it slow or makes it fail by chance; threads meet through an Event or a Barrier."""
+    found = {}
+    for path in sources:
+        name = relative(path, root)
+        if not name.startswith("tests/") or name.startswith("tests/benchmarks/"):
+            continue
+        calls = [
+            node.lineno
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep"}
+        ]
+        if calls:
+            found[name] = len(calls)
+    assert found == {name: count for name, (count, _) in SLEEPS.items()}
+
+
+# ---- nothing of one machine, and no address to fetch from
+
+HOSTS = re.compile(
+    r"\b(?:pypi|pythonhosted|test\.pypi|anaconda|conda|npmjs|crates|docker|ghcr|quay)\.(?:org|io|com)\b|--(?:extra-)?index-url"
+)
+PATHS = re.compile(r"(?<![\w.])(?:/root/|/home/\w|/Users/\w|/work/|[A-Z]:\\Users\\)")
+
+
+def texts(tracked):
+    """The tracked files that are text, with what they hold."""
+    for path in tracked:
+        try:
+            yield path, path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+@pytest.mark.parametrize("pattern", [pytest.param(HOSTS, id="registry"), pytest.param(PATHS, id="path")])
+def test_no_file_holds_a_registry_or_a_path_of_one_machine(tracked, root, pattern):
+    """Locked requirements have hashes and no addresses; whose home a file was written in is nobody's business."""
+    found = [
+        f"{relative(path, root)}:{text.count(chr(10), 0, match.start()) + 1} {match[0]}"
+        for path, text in texts(tracked)
+        for match in pattern.finditer(text)
+    ]
+    assert found == []
+
+
+def test_no_file_holds_the_path_of_this_checkout(tracked, root):
+    """Wherever that is."""
+    here = str(root)
+    if len(Path(here).parts) <= 2:
+        pytest.skip(f"{here} is too short to be looked for")
+    assert [relative(path, root) for path, text in texts(tracked) if here in text] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        pytest.param(HOSTS, "https://files.python" + "hosted.org/x", id="files"),
+        pytest.param(HOSTS, "https://py" + "pi.org/simple", id="index"),
+        pytest.param(HOSTS, "--extra-" + "index-url=x", id="option"),
+        pytest.param(PATHS, "see /ro" + "ot/project", id="root"),
+        pytest.param(PATHS, "'/ho" + "me/ada/x'", id="home"),
+    ],
+)
+def test_the_patterns_find_what_they_are_for(pattern, text):
+    """Two slips that were really made, and their kin."""
+    assert pattern.search(text)
