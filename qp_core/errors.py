@@ -40,7 +40,7 @@ _error = attrs.define(
 )  # positional fields and a __dict__: the one form that pickles whole, notes included
 _SHOWN = 8  # names listed before "and n more"
 _LONGEST = 200  # characters of one value in a message; the error's attributes hold it whole
-_LOOKED_AT, _COMPARED = 10_000, 200  # names: read, and compared letter by letter (some ms each where they are long)
+_LOOKED_AT, _COMPARED = 10_000, 100  # names: read, and compared letter by letter (some ms each where they are long)
 
 
 def shown(value: object) -> str:
@@ -71,7 +71,7 @@ def name_list(names: Iterable[object]) -> str:
 def nearest(name: object, known: Iterable[str]) -> list[str]:
     """The names that look most like a wrong one, best first.
 
-    Costs O(names), and less than a second whatever they are: of the first 10,000, only the 200 that begin and end most
+    Costs O(names), and less than a second whatever they are: of the first 10,000, only the 100 that begin and end most
     like the wrong one are compared letter by letter.
 
     Returns:

@@ -10,7 +10,7 @@ import attrs
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import ContextError, UnknownNameError, missing_dependency
+from qp_core.errors import ContextError, UnknownNameError, missing_dependency, shown
 from qp_core.executor import Executor, workers_for
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
@@ -113,16 +113,19 @@ class Launcher:
         if unknown:
             raise UnknownNameError("option of execute", min(unknown), OPTIONS)
         on_failure = options.get("on_failure", "return")
-        if on_failure not in {"return", "raise"}:
+        if on_failure not in ("return", "raise"):
             raise UnknownNameError("on_failure", on_failure, ("raise", "return"))
-        known = _checked_known(options.get("known") or {}, plan)
-        outputs = _checked_outputs(options.get("outputs"))
+        known = _checked_known(options.get("known"), plan)
+        outputs = options.get("outputs")
         if outputs is not None:
+            outputs = _checked_list(outputs, "outputs", "ids")
             plan = plan.restricted_to(outputs)
             known = {unit_id: value for unit_id, value in known.items() if unit_id in plan.index}
         _check_context(context, plan)
         executor, mode = self._executor(options)
-        strategy = options.get("strategy") or self.plugins.choose_strategy(plan) or "fifo"
+        strategy = options.get("strategy")
+        if strategy is None:
+            strategy = self.plugins.choose_strategy(plan) or "fifo"
         asked = checked_workers(options.get("max_workers"))
         run = Run(
             plan,
@@ -148,7 +151,9 @@ class Launcher:
 
     def _executor(self, options: ExecuteOptions) -> tuple[Executor, str]:
         custom = options.get("custom_executor")
-        mode = options.get("execution_mode") or (self.mode if custom is None else ExecutionMode.CUSTOM)
+        mode = options.get("execution_mode")
+        if mode is None:
+            mode = self.mode if custom is None else ExecutionMode.CUSTOM
         name = mode.value if isinstance(mode, ExecutionMode) else mode
         if not isinstance(name, str):
             raise UnknownNameError("executor", mode, tuple(self.plugins.provided("executors")))
@@ -156,7 +161,7 @@ class Launcher:
         return executor, name
 
     def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
-        for wanted in options.get("telemetry", ()):
+        for wanted in _checked_list(options.get("telemetry", ()), "telemetry", "observers"):
             if isinstance(wanted, str):
                 yield wanted, self.plugins.make("observers", wanted)
             else:
@@ -167,6 +172,9 @@ class Launcher:
         if isinstance(wanted, str):
             made: Cache = self.plugins.make("caches", wanted)
             return made
+        if wanted is not None and not all(callable(getattr(wanted, method, None)) for method in ("get", "put")):
+            msg = f"cache is {shown(wanted)}; give the name of a cache plugin, or an object with get(key) and put(key, value)"
+            raise TypeError(msg)
         return self.cache if wanted is None else wanted
 
 
@@ -221,28 +229,36 @@ def checked_workers(max_workers: int | None) -> int | None:
     if max_workers is None:
         return None
     if isinstance(max_workers, bool) or not isinstance(max_workers, int):
-        msg = f"max_workers is {max_workers!r}; give a whole number, or None for what suits the machine"
+        msg = f"max_workers is {shown(max_workers)}; give a whole number, or None for what suits the machine"
         raise TypeError(msg)
     if max_workers < 1:
-        msg = f"max_workers is {max_workers}; give 1 or more, or None for what suits the machine"
+        msg = f"max_workers is {shown(max_workers)}; give 1 or more, or None for what suits the machine"
         raise ValueError(msg)
     return max_workers
 
 
-def _checked_known(known: Mapping[UnitId, Any], plan: ExecutionPlan) -> dict[UnitId, Any]:
+def _checked_known(known: Mapping[UnitId, Any] | None, plan: ExecutionPlan) -> dict[UnitId, Any]:
+    if known is None:
+        return {}
+    given: object = known  # whatever the annotation says
+    if not isinstance(given, Mapping):
+        msg = f"known is {shown(known)}; give a mapping of unit ids to results"
+        raise TypeError(msg)
     for unit_id in known:
         if unit_id not in plan.index:
-            raise missing_dependency("known", unit_id, plan.index)
+            raise missing_dependency("known", unit_id, plan.index, argument=True)
     return dict(known)
 
 
-def _checked_outputs(outputs: Iterable[UnitId] | None) -> tuple[UnitId, ...] | None:
-    if outputs is None:
-        return None
-    if isinstance(outputs, str):
-        msg = f"outputs is the string {outputs!r}; give a list of ids: [{outputs!r}]"
+def _checked_list(given: object, what: str, of: str) -> tuple[Any, ...]:
+    """What an option lists; one string is surely a slip, since its letters are meant by nobody."""
+    if isinstance(given, str | bytes):
+        msg = f"{what} is the string {shown(given)}; give a list of {of}: [{shown(given)}]"
         raise TypeError(msg)
-    return tuple(outputs)
+    if not isinstance(given, Iterable):
+        msg = f"{what} is {shown(given)}; give a list of {of}"
+        raise TypeError(msg)
+    return tuple(given)
 
 
 def _check_context(context: object, plan: ExecutionPlan) -> None:
@@ -251,13 +267,13 @@ def _check_context(context: object, plan: ExecutionPlan) -> None:
         raise ContextError("the context is None", "pass {} for an empty one")
     slips = (Enum, QuantumUnit, ExecutionPlan, type)
     if isinstance(context, slips) or inspect.isroutine(context) or hasattr(type(context), "build_execution_plan"):
-        raise ContextError(f"the context is {context!r}", "pass what the units should see first, such as a dict")
+        raise ContextError(f"the context is {shown(context)}", "pass what the units should see first, such as a dict")
     if inspect.isawaitable(context):
-        raise ContextError(f"the context is {context!r}, which has not been awaited", "await it first")
+        raise ContextError(f"the context is {shown(context)}, which has not been awaited", "await it first")
     if isinstance(context, Mapping):
         taken = [key for key in context if isinstance(key, str) and key in plan.index]
         if taken:
             raise ContextError(
-                f"the context's key {taken[0]!r} is also the id of a unit",
+                f"the context's key {shown(taken[0])} is also the id of a unit",
                 "rename one of them; to give a unit's result beforehand, pass known={...}",
             )

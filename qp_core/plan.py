@@ -101,9 +101,10 @@ class ExecutionPlan:
         Raises:
             MissingDependencyError: An output is no unit of the plan.
         """  # noqa: DOC501 - raised as a function makes it
+        asked: list[object] = [*outputs]  # whatever the annotation says
         wanted = []
-        for output in outputs:
-            if output not in self.index:
+        for output in asked:
+            if not isinstance(output, str) or output not in self.index:
                 raise missing_dependency("outputs", output, self.index, argument=True)
             wanted.append(self.index[output])
         kept = graph.reachable(self.needs, wanted)

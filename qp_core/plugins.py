@@ -204,7 +204,8 @@ class Plugins:
             UnknownNameError: Nobody provides that name; the message lists what there is.
         """
         there = self.provided(seam)
-        if name not in there:
+        wanted: object = name  # whatever the annotation says; a list could not even be looked up
+        if not isinstance(wanted, str) or name not in there:
             raise UnknownNameError(SEAMS[seam], name, tuple(there))
         return there[name]
 
