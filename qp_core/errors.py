@@ -239,7 +239,7 @@ class UnitTimeoutError(UnitError, TimeoutError):
     def __str__(self) -> str:
         text = f"unit {shown(self.unit_id)} ran out of time (its {self.of} is {self.limit_s:g} s)"
         if self.abandoned:
-            return f"{text}; a thread cannot be stopped, so it was abandoned and may still be running"
+            return f"{text}; it could not be stopped, so it was abandoned and may still be running"
         return f"{text}; allow more time, or give the unit less to do"
 
 
