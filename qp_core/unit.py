@@ -5,13 +5,16 @@ A unit says nothing about the run: the attributes that show state and result loo
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol
 
 import attrs
 
+from qp_core.errors import shown
 from qp_core.vocabulary import R, T, UnitFunction, UnitId, UnitState
 
+_LARGEST_S = sys.float_info.max  # whole numbers can be larger, and then cannot be added to a time
 _LARGEST_EXPONENT = 32  # 2.0**attempt stays a float; the cap has been reached long before
 
 
@@ -27,7 +30,7 @@ def retry_after_of(error: BaseException) -> float | None:
     details = getattr(error, "details", None)
     if asked is None and isinstance(details, Mapping):
         asked = details.get("retry_after")
-    if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked < math.inf:
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked <= _LARGEST_S:
         return float(asked)
     return None
 
@@ -58,7 +61,7 @@ class RetryPolicy:
     def _check_on(self, _: object, kinds: tuple[object, ...]) -> None:
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                msg = f"RetryPolicy.on holds {kind!r}, which is no Exception class; name the exceptions worth another attempt"
+                msg = f"RetryPolicy.on holds {shown(kind)}, which is no Exception class; name the exceptions worth another attempt"
                 raise TypeError(msg)
 
     def wait_s(self, attempt: int, error: BaseException, rng: random.Random) -> float:
@@ -127,38 +130,78 @@ def checked_limit(value: float | None, what: str) -> float | None:
 
     Raises:
         TypeError: It is no number.
-        ValueError: It is zero, negative or NaN.
+        ValueError: It is zero, negative, NaN, or a whole number beyond what a float can hold.
     """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{what} is {value!r}; give seconds as a number, or None for no limit"
+        msg = f"{what} is {shown(value)}; give seconds as a number, or None for no limit"
         raise TypeError(msg)
-    if not value > 0:  # catches NaN too
-        msg = f"{what} is {value!r}; give seconds above 0, or None for no limit"
+    if not (0 < value <= _LARGEST_S or value == math.inf):  # catches NaN too
+        msg = f"{what} is {shown(value)}; give seconds above 0, or None for no limit"
         raise ValueError(msg)
     return value
 
 
-def _checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
-    if isinstance(dependencies, str | bytes):
-        msg = f"unit {unit_id!r}: dependencies is the string {dependencies!r}; give a list of ids: [{dependencies!r}]"
+def _checked_id(unit_id: object) -> UnitId:
+    if not isinstance(unit_id, str):
+        msg = f"a unit's id is {shown(unit_id)}; ids are non-empty strings"
         raise TypeError(msg)
-    try:
-        return list(dependencies)
-    except TypeError:
-        msg = f"unit {unit_id!r}: dependencies is {dependencies!r}; give a list of ids"
-        raise TypeError(msg) from None
+    if not unit_id:
+        msg = "a unit's id is the empty string; ids are non-empty strings"
+        raise ValueError(msg)
+    return str.__str__(unit_id)  # a member of a StrEnum, for one, would show itself as something else than its text
+
+
+def checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
+    """Check how a unit's dependencies were given; whether there are such units, the plan finds out.
+
+    Returns:
+        A list of its own; of a set in sorted order, since a set's own order differs from process to process.
+
+    Raises:
+        TypeError: They are one string, or nothing that can be listed.
+    """
+    if isinstance(dependencies, str | bytes | bytearray):
+        given = shown(dependencies)
+        msg = f"unit {shown(unit_id)}: dependencies is the string {given}; give a list of ids: [{given}]"
+        raise TypeError(msg)
+    given_as: object = dependencies  # whatever the annotation says
+    if not isinstance(given_as, Iterable):
+        msg = f"unit {shown(unit_id)}: dependencies is {shown(dependencies)}; give a list of ids"
+        raise TypeError(msg)
+    return sorted(dependencies, key=str) if isinstance(dependencies, set | frozenset) else list(dependencies)
 
 
 def _checked_retries(unit_id: UnitId, retries: object) -> int:
     if isinstance(retries, bool) or not isinstance(retries, int):
-        msg = f"unit {unit_id!r}: retries is {retries!r}; give a whole number"
+        msg = f"unit {shown(unit_id)}: retries is {shown(retries)}; give a whole number"
         raise TypeError(msg)
     if retries < 0:
-        msg = f"unit {unit_id!r}: retries is {retries}; give 0 or more"
+        msg = f"unit {shown(unit_id)}: retries is {shown(retries)}; give 0 or more"
         raise ValueError(msg)
     return retries
+
+
+def _checked_priority(unit_id: UnitId, priority: object) -> float:
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or math.isnan(priority):
+        msg = f"unit {shown(unit_id)}: priority is {shown(priority)}; give a number"
+        raise TypeError(msg)
+    return priority
+
+
+def _checked_metadata(unit_id: UnitId, metadata: object) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        msg = f"unit {shown(unit_id)}: metadata is {shown(metadata)}; give a dict"
+        raise TypeError(msg)
+    return dict(metadata)
+
+
+def _checked_retry(unit_id: UnitId, retry: object) -> RetryPolicy:
+    if not isinstance(retry, RetryPolicy):
+        msg = f"unit {shown(unit_id)}: retry is {shown(retry)}; give a RetryPolicy (and how often in retries)"
+        raise TypeError(msg)
+    return retry
 
 
 @attrs.define(eq=False, init=False, repr=False)
@@ -171,7 +214,7 @@ class QuantumUnit(Generic[T, R]):
     the next run ends.
 
     Attributes:
-        id: Unique within its partitioner; any non-empty string.
+        id: Unique within its partitioner; any non-empty string (kept as a plain `str`, whatever subclass was given).
         function: Called with the unit's context. A coroutine function, or a function that returns an awaitable, is awaited.
         dependencies: Ids of the units whose results this one needs.
         timeout: The longest one attempt may take, in seconds; None is no limit.
@@ -214,28 +257,20 @@ class QuantumUnit(Generic[T, R]):
         retry: RetryPolicy | None = None,
         fallback: Any = None,
     ) -> None:
-        given: object = id  # whatever the annotation says
-        if not isinstance(given, str):
-            msg = f"a unit's id is {id!r}; ids are non-empty strings"
-            raise TypeError(msg)
-        if not id:
-            msg = "a unit's id is the empty string; ids are non-empty strings"
-            raise ValueError(msg)
-        called: object = function
+        # What is plain is not looked at twice: adding a unit stays cheap.
+        self.id = id if type(id) is str and id else _checked_id(id)
+        called: object = function  # whatever the annotation says
         if not callable(called):
-            msg = f"unit {id!r}: function is {function!r}, which cannot be called"
+            msg = f"unit {shown(id)}: function is {shown(function)}, which cannot be called"
             raise TypeError(msg)
-        # What was not given is not checked: adding a plain unit stays cheap.
-        self.id = id
         self.function = function
-        self.dependencies = _checked_dependencies(id, dependencies) if dependencies else []
-        self.timeout = None if timeout is None else checked_limit(timeout, f"unit {id!r}: timeout")
-        self.retries = 0 if retries == 0 and retries is not False else _checked_retries(id, retries)
-        self.priority = priority
-        if priority:
-            self._check_priority(priority)
-        self.metadata = {} if metadata is None else dict(metadata)
-        self.retry = DEFAULT_RETRY if retry is None else retry
+        listed = type(dependencies) is list or type(dependencies) is tuple
+        self.dependencies = list(dependencies) if listed else checked_dependencies(id, dependencies)
+        self.timeout = None if timeout is None else checked_limit(timeout, f"unit {shown(id)}: timeout")
+        self.retries = retries if type(retries) is int and retries >= 0 else _checked_retries(id, retries)
+        self.priority = priority if type(priority) is int else _checked_priority(id, priority)
+        self.metadata = {} if metadata is None else _checked_metadata(id, metadata)
+        self.retry = DEFAULT_RETRY if retry is None else _checked_retry(id, retry)
         self.fallback = fallback
         self._latest = _NOWHERE
         self._by_hand = None
@@ -243,21 +278,28 @@ class QuantumUnit(Generic[T, R]):
             state is not UnitState.PENDING
             or result is not None
             or error is not None
-            or attempt
             or start_time is not None
+            or end_time is not None
+            or attempt
         ):
-            shown = Outcome(
-                state=state, result=result, error=error, start_time=start_time, end_time=end_time, attempt=attempt
+            self._show(
+                state=UnitState(state),
+                result=result,
+                error=error,
+                start_time=start_time,
+                end_time=end_time,
+                attempt=attempt,
             )
-            self._by_hand = (_NOWHERE, shown)
-
-    def _check_priority(self, priority: object) -> None:
-        if isinstance(priority, bool) or not isinstance(priority, int | float) or math.isnan(priority):
-            msg = f"unit {self.id!r}: priority is {priority!r}; give a number"
-            raise TypeError(msg)
 
     def __repr__(self) -> str:
         return f"QuantumUnit(id={self.id!r}, dependencies={self.dependencies!r}, state={self.state.value!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Into a pickle or a copy goes what the unit shows, not the run behind it, which holds the results of all units.
+        defined = (self.id, self.function, self.dependencies, self.timeout, self.retries, self.priority, self.metadata)
+        seen = self._outcome()
+        shows = (seen.state, seen.result, seen.error, seen.start_time, seen.end_time, seen.attempt)
+        return _unpacked, (type(self), (*defined, *shows), self.retry, self.fallback)
 
     def can_execute(self, completed_units: Iterable[UnitId]) -> bool:
         """Whether every dependency is among the completed units.
@@ -312,7 +354,7 @@ class QuantumUnit(Generic[T, R]):
 
     @state.setter
     def state(self, state: UnitState) -> None:
-        self._show(state=state)
+        self._show(state=UnitState(state))
 
     @property
     def result(self) -> R | None:
@@ -361,6 +403,12 @@ class QuantumUnit(Generic[T, R]):
         self._show(attempt=attempt)
 
 
+def _unpacked(
+    kind: type[QuantumUnit[T, R]], arguments: tuple[Any, ...], retry: RetryPolicy, fallback: Any
+) -> QuantumUnit[T, R]:
+    return kind(*arguments, retry=retry, fallback=fallback)
+
+
 def durations(units: Sequence[QuantumUnit[Any, Any]]) -> list[float]:
     """What each unit is expected to take: `metadata["expected_duration"]` in seconds, else 1.
 
@@ -373,8 +421,8 @@ def durations(units: Sequence[QuantumUnit[Any, Any]]) -> list[float]:
     found: list[float] = []
     for unit in units:
         expected = unit.metadata.get("expected_duration", 1.0) if unit.metadata else 1.0
-        if isinstance(expected, bool) or not isinstance(expected, int | float) or not 0 <= expected < math.inf:
-            msg = f"unit {unit.id!r}: expected_duration is {expected!r}; give seconds, 0 or more"
+        if isinstance(expected, bool) or not isinstance(expected, int | float) or not 0 <= expected <= _LARGEST_S:
+            msg = f"unit {shown(unit.id)}: expected_duration is {shown(expected)}; give seconds, 0 or more"
             raise ValueError(msg)
         found.append(float(expected))
     return found
