@@ -123,23 +123,25 @@ class QuantumPartitioner(Generic[T, R]):
             TypeError: An argument is of the wrong kind.
             ValueError: The name is empty, the timeout is not above 0, or retries is below 0.
         """
+        # Outside the lock, since what lists the dependencies may be the caller's code, which may add units itself.
+        unit: QuantumUnit[T, R] = QuantumUnit(
+            f"unit_{len(self.units)}" if name is None else name,
+            fn,
+            () if dependencies is None else dependencies,
+            timeout,
+            retries,
+            priority,
+            metadata,
+            retry=retry,
+            fallback=fallback,
+        )
         with self._lock:
-            unit_id = name if name is not None else self._free_id()
-            unit: QuantumUnit[T, R] = QuantumUnit(
-                unit_id,
-                fn,
-                () if dependencies is None else dependencies,
-                timeout,
-                retries,
-                priority,
-                metadata,
-                retry=retry,
-                fallback=fallback,
-            )
-            if unit_id in self.units:
-                raise DuplicateUnitError(unit_id)
+            if unit.id in self.units:
+                if name is not None:
+                    raise DuplicateUnitError(unit.id)
+                unit.id = self._free_id()
             unit.show(self._latest)
-            self.units[unit_id] = unit
+            self.units[unit.id] = unit
             self._execution_plan = None
         return unit
 
