@@ -1,9 +1,9 @@
 """Coroutines as units, beside plain functions: on the running loop, as a stream, and from code that is not async.
 
-    define_0 ... define_19 ──> glossary
+    define_0 ... define_20 ──> glossary
 
-Each `define` asks a small server on this machine, which answers slowly; `glossary` is a plain function, and runs in a thread
-beside the loop.
+Each `define` asks a small server on this machine, which answers only when several questions are open; `glossary` is a plain
+function, and runs in a thread beside the loop.
 """
 
 import asyncio
@@ -15,17 +15,17 @@ from typing import Any, Self
 
 from qp_core import ExecutionContext, ExecutionMode, QuantumPartitioner
 
-N_TERMS = 20
-ANSWERS_AFTER_S = 0.05
+N_TERMS = 21
 
 
 class TopicServer:
-    """Answers the name of a topic with its first line; a name that it does not know it never answers."""
+    """Answers the name of a topic with its first line, once so many questions are open; a name it does not know it never answers."""
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.most_waiting = 0
+    def __init__(self, together: int) -> None:
+        self._together = asyncio.Barrier(together)
         self.asked = asyncio.Event()
+        self.open = 0
+        self.most_open = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -36,18 +36,16 @@ class TopicServer:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.waiting += 1
-        self.most_waiting = max(self.most_waiting, self.waiting)
+        name = (await reader.readline()).decode().strip()
         self.asked.set()
-        try:
-            name = (await reader.readline()).decode().strip()
-            if name in topics:
-                await asyncio.sleep(ANSWERS_AFTER_S)
-                writer.write(topics[name].strip().splitlines()[0].encode() + b"\n")
-            await reader.read()  # until the client goes
-        finally:
-            self.waiting -= 1
-            writer.close()
+        if name in topics:
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+            await self._together.wait()
+            self.open -= 1
+            writer.write(topics[name].strip().splitlines()[0].encode() + b"\n")
+        await reader.read()  # until the client goes
+        writer.close()
 
 
 async def define(name: str, ctx: ExecutionContext) -> str:
@@ -66,7 +64,7 @@ def glossary(ctx: ExecutionContext) -> int:
 
 
 def make_partitioner() -> QuantumPartitioner[dict[str, Any], Any]:
-    """Twenty coroutines and a function."""
+    """A coroutine function for each term, and a plain function."""
     partitioner: QuantumPartitioner[dict[str, Any], Any] = QuantumPartitioner(
         default_execution_mode=ExecutionMode.ASYNC
     )
@@ -78,16 +76,13 @@ def make_partitioner() -> QuantumPartitioner[dict[str, Any], Any]:
 
 async def on_the_loop() -> None:
     """Everything runs on the loop that is running here."""
-    async with TopicServer() as server:
-        partitioner = make_partitioner()
-        results = await partitioner.execute_async({"port": server.port})
-        print(f"{results['glossary']} terms, {server.most_waiting} questions open at once")
-        print(f"fewer than one after another: {results.report.wall_s < N_TERMS * ANSWERS_AFTER_S}")
+    partitioner = make_partitioner()
+    for together in (N_TERMS, 3):
+        async with TopicServer(together) as server:
+            results = await partitioner.execute_async({"port": server.port}, max_workers=together)
+            print(f"max_workers={together}: {results['glossary']} terms, {server.most_open} questions open at once")
 
-        server.most_waiting = 0
-        await partitioner.execute_async({"port": server.port}, max_workers=3)
-        print(f"with max_workers=3: {server.most_waiting}")
-
+    async with TopicServer(1) as server:
         ended = [unit_id async for unit_id, _ in partitioner.astream({"port": server.port})]
         print(f"streamed {len(ended)} ends, the last one {ended[-1]}")
 

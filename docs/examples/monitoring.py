@@ -7,6 +7,7 @@ import ast
 import importlib.util
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def main(mode: str = "thread") -> None:
     for entry in metrics["execution_trace"]:
         if entry["event"] == "error":
             print(f"Error in {entry['unit']}: {entry['error']}")
-    print(f"Last event: {metrics['execution_trace'][-1]['event']} of {metrics['execution_trace'][-1]['unit']}")
+    print(f"Events: {dict(Counter(entry['event'] for entry in metrics['execution_trace']))}")
 
 
 if __name__ == "__main__":
