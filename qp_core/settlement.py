@@ -1,16 +1,20 @@
 """Run: what the end of an attempt means — another attempt, a stand-in, or the end of the unit and what follows for others.
 
 Whoever claims a unit first settles it; then observers are told, and only then do dependents become ready. So observers hear
-of every unit once, and of a dependency before its dependents.
+of every unit once, and of a dependency before its dependents. What is claimed is ended whatever happens in between: an
+observer may raise SystemExit, and the run must still come to its end.
 """
 
+import contextlib
 import functools
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from qp_core.clock import Clock, Timers
 from qp_core.context import ExecutionContext
+from qp_core.errors import PluginError
 from qp_core.fallback import Substitute
 from qp_core.frontier import Frontier
 from qp_core.ledger import CANCELED, COMPLETED, PENDING, STATES, Ledger
@@ -38,8 +42,22 @@ class Policies(Protocol):
 def _name_unit(error: BaseException, unit_id: UnitId, attempts: int) -> None:
     # In an ExceptionGroup or a traceback far away, the exception itself must say whose it is.
     note = f"raised by unit {unit_id!r}" + (f", attempt {attempts}" if attempts > 1 else "")
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    with contextlib.suppress(Exception):  # an exception of the user's may be frozen, such as a dataclass
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def _asked_wait(unit: AnyUnit, attempts: int, error: BaseException, rng: random.Random) -> float:
+    # `retry_after` is the user's: what it raises or answers must not look like an error of the engine.
+    try:
+        wait = unit.retry.wait_s(attempts, error, rng)
+    except Exception as raised:
+        problem = f"raised {type(raised).__name__}: {raised} for unit {unit.id!r}"
+        raise PluginError("RetryPolicy", "retry_after", problem) from raised
+    if not wait < math.inf:
+        problem = f"answered {wait!r} for unit {unit.id!r}; answer seconds, or None"
+        raise PluginError("RetryPolicy", "retry_after", problem)
+    return wait
 
 
 class Settlement:
@@ -95,10 +113,12 @@ class Settlement:
         """
         if not self._frontier.claim(number, worker, COMPLETED, value, started, self._clock.now()):
             return False
-        if notes:
-            self._ledger.note(number, **notes)
-        self.tell_finished(number)
-        self._frontier.release(number)
+        try:
+            if notes:
+                self._ledger.note(number, **notes)
+            self.tell_finished(number)
+        finally:
+            self._frontier.release(number)
         return True
 
     def failure(self, number: int, worker: int | None, error: BaseException, state: int, started: float = 0.0) -> bool:
@@ -118,14 +138,21 @@ class Settlement:
             return False
         _name_unit(error, self._ledger.plan.nodes[number].id, self._ledger.notes_of(number).attempts)
         self._ledger.note(number, error=error)
-        self.tell_finished(number)
-        skipped = self._frontier.skip_cone(number)
-        for child in skipped:
-            self.tell_finished(child)
-        if self._on_failure is not None and state != CANCELED:
-            self._on_failure()
-        self._frontier.end([number, *skipped])
+        try:
+            self.tell_finished(number)
+        finally:
+            self._end_with_cone(number, state)
         return True
+
+    def _end_with_cone(self, number: int, state: int) -> None:
+        skipped = self._frontier.skip_cone(number)
+        try:
+            for child in skipped:
+                self.tell_finished(child)
+            if self._on_failure is not None and state != CANCELED:
+                self._on_failure()
+        finally:
+            self._frontier.end([number, *skipped])
 
     def attempt_failed(
         self, number: int, worker: int, error: BaseException, state: int, started: float, context: ExecutionContext
@@ -154,7 +181,7 @@ class Settlement:
         unit, notes = self._ledger.plan.nodes[number], self._ledger.notes_of(number)
         if notes.attempts > unit.retries or self._frontier.halted is not None or not isinstance(error, unit.retry.on):
             return None
-        wait = unit.retry.wait_s(notes.attempts, error, self._rng)
+        wait = _asked_wait(unit, notes.attempts, error, self._rng)
         limit = unit.retry.stop_after_s
         first = notes.first_started or started or self._ledger.started[number]
         if limit is not None and self._clock.now() + wait - first > limit:
@@ -166,28 +193,35 @@ class Settlement:
             return False
         attempts = self._ledger.notes_of(number).attempts
         self._ledger.note(number, error=error)
-        if self._listeners.hear(UnitRetrying):
-            unit_id = self._ledger.plan.nodes[number].id
-            self._listeners.tell(
-                UnitRetrying(run_id=self._run_id, unit_id=unit_id, attempt=attempts, error=error, wait_s=wait)
-            )
-        if self._frontier.withdraw(number):  # the run was halted between the decision and the claim
-            self.tell_finished(number)
-            self._frontier.end([number])
-        else:
-            self._timers.add(self._clock.now() + wait, functools.partial(self._retry, number, attempts + 1))
+        try:
+            if self._listeners.hear(UnitRetrying):
+                unit_id = self._ledger.plan.nodes[number].id
+                self._listeners.tell(
+                    UnitRetrying(run_id=self._run_id, unit_id=unit_id, attempt=attempts, error=error, wait_s=wait)
+                )
+        finally:
+            if self._frontier.withdraw(number):  # the run was halted between the decision and the claim
+                self._end_canceled([number])
+            else:
+                self._timers.add(self._clock.now() + wait, functools.partial(self._retry, number, attempts + 1))
         return True
 
     def _retry(self, number: int, attempt: int) -> None:
-        self._ledger.note(number, attempts=attempt)
-        self._frontier.requeue(number)
+        if self._ledger.states[number] == PENDING:  # else it was cancelled while it waited, and no attempt follows
+            self._ledger.note(number, attempts=attempt)
+            self._frontier.requeue(number)
 
     def halt(self, reason: str) -> None:
         """Hand out nothing more, and cancel every unit that has not begun."""
         canceled = self._frontier.halt(reason)
-        for number in canceled:
-            self.tell_finished(number)
         if canceled:
+            self._end_canceled(canceled)
+
+    def _end_canceled(self, canceled: Sequence[int]) -> None:
+        try:
+            for number in canceled:
+                self.tell_finished(number)
+        finally:
             self._frontier.end(canceled)
 
     def tell_finished(self, number: int) -> None:
