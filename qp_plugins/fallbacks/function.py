@@ -1,5 +1,6 @@
 """`unit.fallback`: a function, another unit, or a list of these, tried in turn until one gives a value."""
 
+import contextlib
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -43,4 +44,5 @@ async def _awaited(
 
 def _note(error: BaseException, choice: Any, raised: Exception) -> None:
     name = repr(choice.id) if isinstance(choice, QuantumUnit) else getattr(choice, "__qualname__", repr(choice))
-    error.add_note(f"its fallback {name} raised {type(raised).__name__}: {raised}")
+    with contextlib.suppress(Exception):  # an exception of the user's may be frozen, such as a dataclass
+        error.add_note(f"its fallback {name} raised {type(raised).__name__}: {raised}")
