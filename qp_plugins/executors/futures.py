@@ -19,9 +19,12 @@ class FuturesExecutor:
         self._pool = pool
 
     def workers(self, asked: int | None, plan: ExecutionPlan) -> int:
-        """As many as was asked for, else as the pool has, else what suits the plan."""
+        """As many as was asked for, but no more than the pool has; else as the pool has, else what suits the plan."""
+        # More would wait inside the pool, where their time limits run although they have not begun.
         own = getattr(self._pool, "_max_workers", None)
-        return asked or (own if isinstance(own, int) and own > 0 else select_optimal_workers(plan.units, plan))
+        if isinstance(own, int) and own > 0:
+            return min(asked or own, own)
+        return asked or select_optimal_workers(plan.units, plan)
 
     def run(self, run: Run) -> None:
         """Run every unit; what the pool cannot stop is reported as abandoned."""
