@@ -63,19 +63,18 @@ class Job:
         error: BaseException | None = None
         started = time.monotonic()
         try:
-            value = (
-                self.function(self.argument)
-                if self.variables is None
-                else self.variables.run(self.function, self.argument)
-            )
+            value = self._run(self.function, self.argument)
             if is_awaitable(value):
-                value = asyncio.run(awaited(value))
+                value = self._run(asyncio.run, awaited(value))
         except BaseException as raised:  # noqa: BLE001 - whatever a unit raises is its outcome, and must not hurt the pool
             value, error = None, raised  # not the coroutine that raised: it could not travel back
         trace = "" if error is None else "".join(traceback.format_exception(error))
         return JobOutcome(
             value, error, started, time.monotonic(), dict(self.context.metrics), self.context.writes(), trace
         )
+
+    def _run(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        return function(argument) if self.variables is None else self.variables.run(function, argument)
 
     def __reduce__(self) -> tuple[Any, ...]:
         import cloudpickle
