@@ -1,4 +1,4 @@
-"""Report: what a run says of itself when it is over,.
+"""Report: what a run says of itself when it is over.
 
 Values are kept in `ExecutionResult`, never in the report: a report is data, may be stored, and holds no results.
 """
@@ -128,6 +128,10 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
     def __repr__(self) -> str:
         return f"<records of {len(self)} units>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The ledger stays behind, also in a copy: it holds the plan, and so functions that may not pickle, and a lock.
+        return dict, (dict(self),)
+
 
 @attrs.frozen(kw_only=True)
 class RunReport:
@@ -185,6 +189,9 @@ class RunReport:
         """
         if not any(state in self.counts for state in states):
             return ()
+        if isinstance(self.units, _LedgerRecords):  # without a record a unit: this is asked after every run with failures
+            ledger, codes = self.units.ledger, [STATES.index(state) for state in states]
+            return tuple(unit_id for unit_id, code in zip(ledger.plan.index, ledger.states, strict=True) if code in codes)
         return tuple(unit_id for unit_id, record in self.units.items() if record.state in states)
 
     @property
@@ -338,9 +345,8 @@ class ExecutionResult(dict[UnitId, R]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The ledger stays behind: it holds the plan, and so functions that may not pickle.
-        report = attrs.evolve(self.report, units=dict(self.report.units))
-        return ExecutionResult.__new__, (ExecutionResult,), (report, self.errors), None, iter(self.items())
+        # The ledger stays behind here too.
+        return ExecutionResult.__new__, (ExecutionResult,), (self.report, self.errors), None, iter(self.items())
 
     def __setstate__(self, state: tuple[RunReport, dict[UnitId, BaseException]]) -> None:
         self.report, self.errors = state
