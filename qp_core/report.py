@@ -189,9 +189,11 @@ class RunReport:
         """
         if not any(state in self.counts for state in states):
             return ()
-        if isinstance(self.units, _LedgerRecords):  # without a record a unit: this is asked after every run with failures
-            ledger, codes = self.units.ledger, [STATES.index(state) for state in states]
-            return tuple(unit_id for unit_id, code in zip(ledger.plan.index, ledger.states, strict=True) if code in codes)
+        if isinstance(self.units, _LedgerRecords):
+            # Without a record a unit: this is asked after every run that has failures.
+            ledger, codes = self.units.ledger, {STATES.index(state) for state in states}
+            found = zip(ledger.plan.index, ledger.states, strict=True)
+            return tuple(unit_id for unit_id, code in found if code in codes)
         return tuple(unit_id for unit_id, record in self.units.items() if record.state in states)
 
     @property
