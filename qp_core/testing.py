@@ -55,7 +55,6 @@ class FakeClock:
     def __init__(self, start: float = 1000.0) -> None:
         self._lock = threading.Lock()
         self._now = start
-        self._waiting: list[Inbox] = []
         self.jumps: list[float] = []
         """How far each jump went, in seconds."""
 
@@ -69,12 +68,9 @@ class FakeClock:
         return 1_700_000_000.0 + self.now()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake whoever waits."""
+        """Let time pass; whoever waits for that time finds out at once."""
         with self._lock:
             self._now += seconds
-            waiting, self._waiting = self._waiting, []
-        for inbox in waiting:
-            inbox.put(None)
 
     def wait(self, inbox: Inbox, timeout_s: float | None, idle: Callable[[], bool]) -> object | None:
         """Wait for a message; where only time can bring the run on, jump.
@@ -87,23 +83,26 @@ class FakeClock:
         Returns:
             The message, or None.
         """
-        try:
-            return inbox.get_nowait()
-        except queue.Empty:
-            pass
-        with self._lock:
-            if timeout_s is not None and timeout_s <= 0:
-                return None
-            if timeout_s is not None and idle() and inbox.empty():
-                self._now += timeout_s
-                self.jumps.append(timeout_s)
-                return None
-            self._waiting.append(inbox)
-        message = inbox.get()
-        with self._lock:
-            if inbox in self._waiting:
-                self._waiting.remove(inbox)
-        return message
+        if timeout_s is None:
+            return inbox.get()
+        ends = self.now() + timeout_s
+        look_s = 0.0
+        while True:
+            try:
+                return inbox.get(timeout=look_s)
+            except queue.Empty:
+                look_s = _LOOK_S
+            with self._lock:
+                if self._now >= ends:
+                    return None
+                if idle() and inbox.empty():
+                    self.jumps.append(ends - self._now)
+                    self._now = ends
+                    return None
+
+
+# A unit that completes tells the waiting thread nothing, so that one has to look whether some still run.
+_LOOK_S = 0.0005
 
 
 class Recorder:
