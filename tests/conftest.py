@@ -1,0 +1,70 @@
+"""What all tests share: Hypothesis's profiles, the installed plugins, a clock that jumps, and a look at what is left behind.
+
+`HYPOTHESIS_PROFILE=deep` (or `--hypothesis-profile=deep`) looks for bugs with many random examples; the default is the same every time.
+"""
+
+import gc
+import logging
+import os
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from qp_core.plugins import Plugins
+from qp_core.testing import FakeClock
+
+# No deadline: other work on the machine must not fail a test. Fixtures of a test are the same for all of its examples, which is what is meant.
+_ALWAYS = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+}
+settings.register_profile("fast", max_examples=20, derandomize=True, **_ALWAYS)
+settings.register_profile("deep", max_examples=2_000, derandomize=False, **_ALWAYS)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+_PATIENCE_S = 20  # how long threads may take to be gone; only ever spent by a test that fails
+
+
+@pytest.fixture(scope="session")
+def plugins():
+    """The installed plugins, found once."""
+    return Plugins.installed()
+
+
+@pytest.fixture
+def clock():
+    """A clock that jumps to the next due time when no unit is running."""
+    return FakeClock()
+
+
+def engine_threads():
+    """The names of the threads that runs have started and that are alive.
+
+    Returns:
+        A sorted list.
+    """
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("qp-"))
+
+
+@pytest.fixture
+def nothing_left_over():
+    """Fails a test after which a run's threads are still there."""
+    yield
+    ends = time.monotonic() + _PATIENCE_S
+    while engine_threads() and time.monotonic() < ends:
+        gc.collect()
+        time.sleep(0.01)
+    assert engine_threads() == []
+
+
+@pytest.fixture
+def quiet_engine():
+    """Keeps the warnings of runs that are meant to fail out of the log: a property makes thousands."""
+    logger = logging.getLogger("qp_core")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(before)
