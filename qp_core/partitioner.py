@@ -159,7 +159,7 @@ class QuantumPartitioner(Generic[T, R]):
         """Check the units and freeze them into a plan.
 
         Returns:
-            A plan of the n units, kept until a unit is added. A unit's level is one past its deepest dependency's; within a
+            A plan of the n units, kept until a unit is added, removed or replaced. A unit's level is one past its deepest dependency's; within a
             level, ids stand in the order added. Time and memory are O(n + e) for e dependencies.
 
         Raises:
@@ -177,8 +177,11 @@ class QuantumPartitioner(Generic[T, R]):
             return plan
 
     def _current_plan(self) -> ExecutionPlan:
-        plan = self._execution_plan
-        return self.build_execution_plan() if plan is None or len(plan) != len(self.units) else plan
+        with self._lock:
+            plan = self._execution_plan
+            if plan is not None and plan.is_of(self.units):
+                return plan
+        return self.build_execution_plan()
 
     # ---- run
 

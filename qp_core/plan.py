@@ -4,6 +4,8 @@ A plan knows which unit waits for which, and can draw itself. It does not know i
 (`strategy`), nor where (`executor`).
 """
 
+import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -11,8 +13,8 @@ from typing import Any, NoReturn
 import attrs
 
 from qp_core import graph
-from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, missing_dependency
-from qp_core.unit import QuantumUnit, durations
+from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, missing_dependency, shown
+from qp_core.unit import QuantumUnit, checked_dependencies, durations
 from qp_core.vocabulary import UnitId
 
 PLAN_SCHEMA = 1
@@ -59,18 +61,21 @@ class ExecutionPlan:
             The plan; a later change of the mapping does not touch it.
 
         Raises:
-            GraphError: A unit stands under an id that is not its own.
+            GraphError: What stands under an id is no unit, or one of another id.
             MissingDependencyError: A unit names a dependency that is not there.
             CircularDependency: Units wait for each other; raised as the class given.
+            TypeError: A unit's dependencies have been made something that is no list of ids.
         """
         index = {unit_id: number for number, unit_id in enumerate(units)}
         nodes = tuple(units.values())
+        if not all(issubclass(kind, QuantumUnit) for kind in set(map(type, nodes))):
+            _raise_no_unit(units)
         needs: list[Sequence[int]] = []
         forward = False  # whether some unit needs one that was added after it: without that there is no ring, and no need to sort
         find = index.__getitem__
         for number, unit_id, unit in zip(index.values(), index, nodes, strict=True):
             if unit.id != unit_id:
-                msg = f"unit {unit.id!r} stands under the id {unit_id!r}; use its own id as the key"
+                msg = f"unit {shown(unit.id)} stands under the id {shown(unit_id)}; use its own id as the key"
                 raise GraphError(msg)
             if not unit.dependencies:
                 needs.append(())
@@ -88,6 +93,17 @@ class ExecutionPlan:
             if len(order) < len(nodes):
                 raise circular(tuple(nodes[number].id for number in graph.find_cycle(needs) or ()))
         return cls(nodes=nodes, index=index, needs=needs, children=children, order=order)
+
+    def is_of(self, units: Mapping[UnitId, AnyUnit]) -> bool:
+        """Whether a mapping still holds the units that the plan was made of, in their order.
+
+        What is inside the units is not looked at: that would cost a tenth of running them, where this costs a hundredth.
+
+        Returns:
+            False where a unit was added, removed or replaced.
+        """
+        same = len(units) == len(self.nodes)
+        return same and not any(map(operator.is_not, self.nodes, units.values()))
 
     def restricted_to(self, outputs: Iterable[UnitId]) -> "ExecutionPlan":
         """The part of the plan that the given units need.
@@ -195,7 +211,8 @@ class ExecutionPlan:
     def visualize(self) -> str:
         """The graph in GraphViz's DOT language.
 
-        Ids are only ever labels, quoted and escaped, so that no id can add to the picture.
+        Ids are only ever labels, quoted and escaped, so that no id can add to the picture. A character that cannot be seen is
+        drawn as its code, such as u{202e} after a backslash.
 
         Returns:
             A `digraph` with one line a unit and one a dependency; an edge points from what is needed to what needs it.
@@ -207,6 +224,8 @@ class ExecutionPlan:
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart.
+
+        Ids are only ever labels, in quotes, with everything that could mean something to Mermaid as character codes.
 
         Returns:
             A `flowchart` with one line a unit and one a dependency.
@@ -232,18 +251,24 @@ class ExecutionPlan:
                 {
                     "id": unit.id,
                     "function": function_name(unit.function),
-                    "dependencies": list(unit.dependencies),
+                    "dependencies": [self.nodes[need].id for need in needs],
                     "timeout": unit.timeout,
                     "retries": unit.retries,
                     "priority": unit.priority,
                 }
-                for unit in self.nodes
+                for unit, needs in zip(self.nodes, self.needs, strict=True)
             ],
         }
 
 
+def _raise_no_unit(units: Mapping[UnitId, object]) -> NoReturn:
+    unit_id, other = next(pair for pair in units.items() if not isinstance(pair[1], QuantumUnit))
+    msg = f"under the id {shown(unit_id)} stands {shown(other)}, which is no QuantumUnit; use add_unit"
+    raise GraphError(msg)
+
+
 def _raise_missing(unit: AnyUnit, index: Mapping[UnitId, int]) -> NoReturn:
-    dependencies: list[object] = [*unit.dependencies]  # whatever the annotation says
+    dependencies: list[object] = [*checked_dependencies(unit.id, unit.dependencies)]  # whatever the annotation says
     for dependency in dependencies:
         if not isinstance(dependency, str) or dependency not in index:
             raise missing_dependency(unit.id, dependency, index)
@@ -254,23 +279,30 @@ def function_name(function: Callable[..., Any]) -> str:
     """Where a function is from, for people to read.
 
     Returns:
-        `module:qualified.name`; of a partial or an instance, that of what is called in the end.
+        `module:qualified.name` (of some builtin methods, which know no module, the name alone); of a partial or an instance,
+        that of what is called in the end.
     """
     inner: object = getattr(function, "func", function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
-    return f"{named.__module__}:{named.__qualname__}"
+    module = getattr(named, "__module__", None)
+    return f"{module}:{named.__qualname__}" if module else named.__qualname__
 
 
 def _dot_text(text: str) -> str:
-    # DOT knows \n and \" in a quoted string and nothing else; other control characters would break the line format.
+    # In a quoted string, DOT knows \", in a label also \n, \\ and the character entities of HTML; what cannot be printed would
+    # break the format of lines, or turn the direction of the text.
     return "".join(
         _DOT_ESCAPES.get(char) or (char if char.isprintable() else f"\\\\u{{{ord(char):x}}}") for char in text
     )
 
 
-_DOT_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+_DOT_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "&": "&amp;"}
+
+_MERMAID_PLAIN = re.compile(r"[^\W_]|(?<=[^\W_])[ _-](?=[^\W_])")
 
 
 def _mermaid_text(text: str) -> str:
-    # Mermaid has no escapes inside quotes but character codes; letters, digits and spaces stay readable.
-    return "".join(char if char.isalnum() or char in " _-.:/" else f"#{ord(char)};" for char in text)
+    # Inside quotes Mermaid knows no escapes but character codes. It takes labels for Markdown and looks for "style ...:" in whole
+    # lines, so little stays as it is: letters, digits, and what stands between two of them without a meaning.
+    plain = {match.start() for match in _MERMAID_PLAIN.finditer(text)}
+    return "".join(char if place in plain else f"#{ord(char)};" for place, char in enumerate(text))
