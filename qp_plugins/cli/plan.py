@@ -1,11 +1,10 @@
 """`qp plan module:function`: show a plan, as text, DOT or Mermaid."""
 
 import argparse
-import json
-import sys
 from collections.abc import Mapping
 
 from qp_core import Command, ExecutionPlan, hookimpl
+from qp_plugins.cli import show
 from qp_plugins.cli.target import partitioner_of
 
 
@@ -30,17 +29,18 @@ class PlanCommand:
         elif args.mermaid:
             text = plan.to_mermaid()
         elif args.json:
-            text = json.dumps(plan.to_data(), indent=2) + "\n"
+            text = show.as_json(plan.to_data())
         else:
             text = _as_text(plan)
-        sys.stdout.write(text)
+        show.write(text)
         return 0
 
 
 def _as_text(plan: ExecutionPlan) -> str:
-    lines = [f"{plan.unit_count} units in {plan.max_level} levels, {plan.max_parallel_units} at most in one"]
-    lines += [f"level {number}: {', '.join(map(repr, level))}" for number, level in enumerate(plan.levels)]
-    lines.append(f"critical path: {' -> '.join(map(repr, plan.critical_path))}")
+    units, levels = show.count(plan.unit_count, "unit"), show.count(plan.max_level, "level")
+    lines = [f"{units} in {levels}, {plan.max_parallel_units} at most in one"]
+    lines += [f"level {number}: {show.names(level)}" for number, level in enumerate(plan.levels)]
+    lines.append(f"critical path: {show.chain(plan.critical_path)}")
     return "\n".join([*lines, ""])
 
 

@@ -2,16 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qp_core import Command, ExecutionResult, RunReport, UnitState, hookimpl
-from qp_plugins.cli.target import TargetError, partitioner_of
-
-_LONGEST = 200  # characters of a result that are shown
-_STEPS = 6  # units of the critical path that are shown
+from qp_core import Command, ExecutionMode, ExecutionResult, GraphError, RunReport, UnitState, hookimpl
+from qp_plugins.cli import show
+from qp_plugins.cli.target import UsageError, partitioner_of
 
 
 class RunCommand:
@@ -30,73 +27,95 @@ class RunCommand:
             metavar="NAME",
             help="where units run: thread, process, async, sequential ... (default: the partitioner's)",
         )
-        parser.add_argument("--workers", type=int, metavar="N", help="the most units at once")
+        parser.add_argument("--workers", type=_positive, metavar="N", help="the most units at once")
         parser.add_argument("--strategy", metavar="NAME", help="which of the ready units goes first (default: fifo)")
         parser.add_argument("--json", action="store_true", help="results (as text) and report as JSON")
         parser.add_argument("--quiet", action="store_true", help="no progress line")
 
     def run(self, args: argparse.Namespace) -> int:
-        """Run and print."""
+        """Run and print; what had completed when Ctrl-C came is printed too."""
+        context = _context(args.context)
+        if args.mode == ExecutionMode.CUSTOM.value:
+            msg = "--mode custom needs an executor, which a command line cannot give; name another mode"
+            raise UsageError(msg)
         partitioner = partitioner_of(args.target)
+        earlier = partitioner.last_result
         telemetry = [] if args.quiet or args.json else ["progress"]
-        result = partitioner.execute(
-            _context(args.context), args.mode, args.workers, strategy=args.strategy, telemetry=telemetry
-        )
-        sys.stdout.write(_as_json(result) if args.json else _as_text(result))
-        return 0 if result.ok else 1
+        try:
+            partitioner.execute(context, args.mode, args.workers, strategy=args.strategy, telemetry=telemetry)
+        except GraphError:
+            raise
+        except (TypeError, ValueError) as error:
+            if partitioner.last_result is not earlier:
+                raise
+            raise UsageError(
+                str(error)
+            ) from error  # refused before anything ran: a name or a value on the command line
+        finally:
+            result = partitioner.last_result
+            if result is not None and result is not earlier:
+                show.write(_as_json(result) if args.json else _as_text(result))
+        return 0 if result is not None and result.ok else 1
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "number above 0"  # what argparse calls it in "invalid ... value"
 
 
 def _context(text: str) -> dict[str, Any]:
     try:
         context = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"the context {text!r} is no JSON: {error}; write --context '{{\"key\": 1}}', or @FILE"
-        raise TargetError(msg) from error
+        raise UsageError(msg) from error
     if not isinstance(context, dict):
         msg = f"the context is a JSON {type(context).__name__}; it must be an object"
-        raise TargetError(msg)
+        raise UsageError(msg)
     return context
 
 
 def _as_json(result: ExecutionResult[Any]) -> str:
-    data = {"results": {unit_id: repr(value) for unit_id, value in result.items()}, "report": result.report.to_data()}
-    return json.dumps(data, indent=2, default=repr) + "\n"
+    return show.as_json({"results": show.texts(result), "report": result.report.to_data()})
 
 
 def _as_text(result: ExecutionResult[Any]) -> str:
-    lines = [f"{unit_id}: {_short(value)}" for unit_id, value in result.items()]
-    for unit_id, error in result.failed.items():
-        lines.append(f"{unit_id}: failed, {type(error).__name__}: {error}")
+    report = result.report
+    lines = [f"{show.name(unit_id)}: {show.value(value)}" for unit_id, value in result.items()]
+    for unit_id in report.in_state(UnitState.FAILED, UnitState.TIMEOUT):
+        record = report.units[unit_id]
+        verdict = "failed" if record.state is UnitState.FAILED else "out of time"
+        lines.append(f"{show.name(unit_id)}: {verdict}, {show.error(record.error)}")
     for unit_id, root in result.skipped.items():
-        lines.append(f"{unit_id}: skipped, because {root} did not complete")
-    return "\n".join([*lines, "", summary(result.report)])
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+        lines.append(f"{show.name(unit_id)}: skipped, because {show.name(root)} did not complete")
+    lines += [f"{show.name(unit_id)}: canceled" for unit_id in report.in_state(UnitState.CANCELED)]
+    return "\n".join([*lines, "", summary(report)] if lines else [summary(report)])
 
 
 def summary(report: RunReport) -> str:
     """A run in a few lines.
 
     Returns:
-        Units by state, wall time, critical path and parallel efficiency.
+        Units by state, wall time, critical path, parallel efficiency and failures; what else is worth a line only where there is some.
     """
-    counts = ", ".join(f"{count} {state.value}" for state, count in report.counts.items()) or "none"
-    path = report.critical_path
-    shown = " -> ".join(path if len(path) <= _STEPS else [*path[: _STEPS - 3], "…", *path[-2:]])
-    failed = report.in_state(UnitState.FAILED, UnitState.TIMEOUT)
+    counts = ", ".join(f"{number} {state.value}" for state, number in report.counts.items()) or "none"
+    workers = "any number of workers" if report.max_workers is None else show.count(report.max_workers, "worker")
     rows = [
         ("units", counts),
-        (
-            "wall time",
-            f"{report.wall_s:.3f} s ({report.mode}, {report.max_workers or 'unbounded'} workers, {report.strategy})",
-        ),
-        ("critical path", f"{report.critical_path_s:.3f} s: {shown}"),
+        ("wall time", f"{report.wall_s:.3f} s ({report.mode}, {workers}, {report.strategy})"),
+        ("critical path", f"{report.critical_path_s:.3f} s: {show.chain(report.critical_path)}"),
         ("parallel efficiency", f"{report.parallel_efficiency:.0%} (speed-up {report.speedup:.2f})"),
-        ("failures", ", ".join(failed) or "none"),
+        ("failures", show.names(report.in_state(UnitState.FAILED, UnitState.TIMEOUT))),
     ]
+    if report.abandoned:
+        rows.append(("still running", show.names(report.abandoned)))
+    if report.stopped is not None:
+        rows.append(("stopped", report.stopped))
     width = max(len(name) for name, _ in rows)
     return "\n".join([*(f"{name:<{width}}  {text}" for name, text in rows), ""])
 
