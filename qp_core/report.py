@@ -253,7 +253,13 @@ class RunReport:
         Returns:
             The fields by name; metrics as they are, of what a unit wrote only the keys.
         """
-        data: dict[str, Any] = codec.to_data(attrs.evolve(self, units=dict(self.units)))
+        data: dict[str, Any] = codec.to_data(attrs.evolve(self, units={}))
+        for unit_id, record in self.units.items():
+            # Metrics stay as they are: the converter would take them apart, and some (a dict with tuples as keys) it cannot.
+            data["units"][unit_id] = {
+                **codec.to_data(attrs.evolve(record, metrics={})),
+                "metrics": dict(record.metrics),
+            }
         return data
 
     @classmethod
