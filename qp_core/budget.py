@@ -1,7 +1,8 @@
 """Run: how many units may run at once, counted over a run and the runs nested in its units."""
 
-import threading
 from collections.abc import Callable
+
+from qp_core.lock import YieldingLock
 
 
 def nothing() -> None:
@@ -23,7 +24,7 @@ class Budget:
         self._free = slots
         self._outer = outer
         self._borrowed = 0
-        self.lock: threading.Lock = outer.lock if outer else threading.Lock()
+        self.lock: YieldingLock = outer.lock if outer else YieldingLock()
         """One lock for the whole nest."""
         self.wanting: list[Callable[[], None]] = outer.wanting if outer else []
         """Who waits for a slot, of the whole nest."""

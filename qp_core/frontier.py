@@ -26,6 +26,7 @@ from typing import Any
 
 from qp_core.budget import Budget, nothing
 from qp_core.ledger import CANCELED, COMPLETED, FREED, PENDING, RUNNING, SKIPPED, Ledger
+from qp_core.lock import YieldingLock
 
 _log = logging.getLogger("qp_core")
 
@@ -75,7 +76,7 @@ class Frontier:
         self._children = ledger.plan.children
         self._left = [len(needs) for needs in ledger.plan.needs]
         self._open = len(self._left)
-        self._lock = threading.Lock()
+        self._lock = YieldingLock()
         self._rank: list[int] | None = None
         self._by_rank = order or ()
         if order is not None:
@@ -177,6 +178,7 @@ class Frontier:
         with self._lock:
             self._crew -= 1
         self._budget.give()
+        self.help()  # a unit may have become ready since this worker looked for one, while there was no room for another
 
     # ---- handing out
 
@@ -231,7 +233,10 @@ class Frontier:
             The next unit for this worker, `NONE_READY`, or `LOST`.
         """
         states, workers = self._states, self._workers
-        with self._lock:
+        lock = self._lock
+        if not lock.try_acquire(False):  # noqa: FBT003 - `with` written out too
+            lock.wait()
+        try:
             if states[number] != RUNNING or workers[number] != worker:
                 return LOST
             states[number] = COMPLETED
@@ -268,6 +273,8 @@ class Frontier:
             if self._ready and self._eager and self._crew < self._limit:
                 self._call_for_help()
             return following
+        finally:
+            lock.release()
 
     def claim(
         self, number: int, worker: int | None, state: int, value: Any = None, started: float = 0.0, ended: float = 0.0

@@ -1,12 +1,12 @@
 """Run: the state of every unit while a run goes on, in columns; what the report is read from afterwards."""
 
-import threading
 from array import array
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from qp_core.lock import YieldingLock
 from qp_core.plan import ExecutionPlan
 from qp_core.vocabulary import UnitState
 
@@ -74,7 +74,7 @@ class Ledger:
         self.notes: dict[int, UnitNotes] = {}
         self.causes: dict[int, int] = {}
         self.frees = False
-        self._notes_lock = threading.Lock()
+        self._notes_lock = YieldingLock()
 
     def note(self, number: int, **changes: Any) -> None:
         """Change the notes of a unit. The notes have a lock of their own: they are touched by several threads, but seldom."""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from qp_core.lock import YieldingLock
 from qp_core.plan import ExecutionPlan
 from qp_core.report import RunReport
 from qp_core.vocabulary import UnitId, UnitState
@@ -116,7 +117,7 @@ class Listeners:
     def __init__(self, by_event: dict[type[Event], Sequence[Listener]]) -> None:
         self._by_event = {kind: tuple(listeners) for kind, listeners in by_event.items() if listeners}
         # An RLock: an observer may cancel the run, and the cancellations are events too.
-        self._lock = threading.RLock()
+        self._lock = YieldingLock(threading.RLock())
 
     def __bool__(self) -> bool:
         return bool(self._by_event)
