@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from qp_core.errors import PluginError, name_list
+from qp_core.errors import PluginError, name_list, shown
 from qp_core.plan import ExecutionPlan
 from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import ExecutionMode, UnitId
@@ -53,13 +53,14 @@ def checked_order(name: str, order: Sequence[UnitId] | None, plan: ExecutionPlan
         unknown = [unit_id for unit_id in ids if unit_id not in plan.index]
     except TypeError:
         raise PluginError(
-            name, "Strategy.order", f"answered {order!r}; it must answer ids of the plan, or None"
+            name, "Strategy.order", f"answered {shown(order)}; it must answer ids of the plan, or None"
         ) from None
     if unknown:
         raise PluginError(name, "Strategy.order", f"named units that are not in the plan: {name_list(unknown)}")
-    if len(ids) != len(plan) or len(set(ids)) != len(plan):
+    named = set(ids)
+    if len(ids) != len(plan) or len(named) != len(plan):
         twice = [unit_id for unit_id, count in Counter(ids).items() if count > 1]
-        lost = [unit_id for unit_id in plan.index if unit_id not in set(ids)]
+        lost = [unit_id for unit_id in plan.index if unit_id not in named]
         raise PluginError(
             name,
             "Strategy.order",
@@ -109,11 +110,11 @@ def _own_groups(mount: Path, membership: Path) -> list[Path]:
     """The folders of this process's groups and of all groups around them, whose quotas count too."""
     folders = [mount, mount / "cpu"]
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return folders
     for line in lines:  # "0::/a/b" (version 2) or "4:cpu,cpuacct:/a/b" (version 1)
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
         group = (mount / "cpu" if controllers else mount) / path.strip("/")
