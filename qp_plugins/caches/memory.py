@@ -13,9 +13,15 @@ class MemoryCache:
 
     Args:
         max_entries: The most entries; None is no bound.
+
+    Raises:
+        ValueError: The bound is below 1.
     """
 
     def __init__(self, max_entries: int | None = None) -> None:
+        if max_entries is not None and max_entries < 1:
+            msg = f"max_entries is {max_entries!r}; give 1 or more, or None for no bound"
+            raise ValueError(msg)
         self._max_entries = max_entries
         self._entries: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()

@@ -12,14 +12,15 @@ class Progress:
     """Writes `412/1003 units, 2 failed`: rewritten in place on a terminal, else now and then a line.
 
     Args:
-        stream: Where to.
+        stream: Where to; standard error if None (nowhere where that is closed).
         now: Monotonic seconds.
     """
 
     def __init__(self, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream or sys.stderr
+        self._stream: TextIO | None = stream if stream is not None else sys.stderr
+        self._terminal = self._stream is not None and self._stream.isatty()
         self._now = now
-        self._every_s = 0.1 if self._stream.isatty() else 5.0
+        self._every_s = 0.1 if self._terminal else 5.0
         self._total = self._ended = self._failed = 0
         self._written = 0.0
 
@@ -40,12 +41,14 @@ class Progress:
         self._write(last=True)
 
     def _write(self, *, last: bool) -> None:
+        if self._stream is None:
+            return
         self._written = self._now()
         text = f"{self._ended}/{self._total} units" + (f", {self._failed} failed" if self._failed else "")
-        terminal = self._stream.isatty()
-        self._stream.write(f"\r\x1b[K{text}" if terminal else f"{text}\n")
-        if terminal and last:
-            self._stream.write("\n")
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
+        else:
+            self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
