@@ -6,11 +6,11 @@ Each attempt of a unit has a context of its own: what it writes there reaches th
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import attrs
 
-from qp_core.errors import UndeclaredDependencyError
+from qp_core.errors import UndeclaredDependencyError, name_list, shown
 from qp_core.plan import ExecutionPlan
 from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import UnitId
@@ -46,6 +46,8 @@ class ContextNotes:
 
     attempt: int = 1
     written: bool = False
+    before: dict[Any, Any] | None = None
+    """What was there before the first write, in a context that has no home to ask."""
     metrics: dict[str, Any] = attrs.Factory(dict)
     environment: dict[str, Any] | None = None
     unit_results: dict[UnitId, Any] | None = None
@@ -126,7 +128,10 @@ class ExecutionContext(dict[str, Any]):
     @property
     def unit_id(self) -> UnitId | None:
         """The unit that this context was made for; None for one made by hand."""
-        return None if self._home is None else self._home.plan.nodes[self._number].id
+        if self._home is not None:
+            return self._home.plan.nodes[self._number].id
+        known: UnitId | None = self.environment.get("unit_id")  # in another process
+        return known
 
     @property
     def attempt(self) -> int:
@@ -157,8 +162,10 @@ class ExecutionContext(dict[str, Any]):
         """What is known of the run: `run_id`, `execution_mode`, `max_workers`, `unit_id`, `attempt`."""
         notes = self._noted()
         if notes.environment is None:
-            shared = {} if self._home is None else self._home.environment
-            notes.environment = {**shared, "unit_id": self.unit_id, "attempt": self.attempt}
+            notes.environment = {}
+            if self._home is not None:
+                notes.environment |= self._home.environment
+                notes.environment |= {"unit_id": self.unit_id, "attempt": self.attempt}
         return notes.environment
 
     def get_dependency_result(self, unit_id: UnitId) -> Any:
@@ -176,8 +183,7 @@ class ExecutionContext(dict[str, Any]):
         results = self.unit_results
         if unit_id in results:
             return results[unit_id]
-        self._check_declared(unit_id)
-        raise KeyError(unit_id)
+        return self._raise_missing(unit_id)
 
     def record_metric(self, name: str, value: Any) -> None:
         """Record a metric of this unit for the report; the last value of a name stays."""
@@ -192,12 +198,21 @@ class ExecutionContext(dict[str, Any]):
         ):
             raise UndeclaredDependencyError(self.unit_id, key)
 
-    def __missing__(self, key: str) -> Any:
+    def _raise_missing(self, key: object) -> NoReturn:
         self._check_declared(key)
-        raise KeyError(key)
+        error = KeyError(key)
+        if self.unit_id is not None:
+            error.add_note(
+                f"unit {shown(self.unit_id)} reads the keys of the caller's context, and the results of its own dependencies:"
+                f" {name_list(self.unit_results)}"
+            )
+        raise error
+
+    def __missing__(self, key: str) -> NoReturn:
+        self._raise_missing(key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """`dict.get`, but an undeclared unit's result is an error here too, never the default.
+        """`dict.get`, but an undeclared unit's result is an error here too (as in `pop` and `setdefault`), never the default.
 
         Returns:
             The value, or the default.
@@ -208,21 +223,27 @@ class ExecutionContext(dict[str, Any]):
 
     # What writes says so, so that a unit which writes nothing pays nothing when it ends.
 
+    def _write(self) -> None:
+        notes = self._noted()
+        if self._home is None and not notes.written:
+            notes.before = dict(self)
+        notes.written = True
+
     def __setitem__(self, key: str, value: Any) -> None:
-        self._noted().written = True
+        self._write()
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
-        self._noted().written = True
+        self._write()
         super().__delitem__(key)
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc] # typeshed's overloads of __or__ cannot be met by one signature
-        self._noted().written = True
+        self._write()
         return super().__ior__(other)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """`dict.update`."""
-        self._noted().written = True
+        self._write()
         super().update(*args, **kwargs)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
@@ -231,7 +252,10 @@ class ExecutionContext(dict[str, Any]):
         Returns:
             The value that is there now.
         """
-        self._noted().written = True
+        if key in self:
+            return self[key]
+        self._check_declared(key)
+        self._write()
         return super().setdefault(key, default)
 
     def pop(self, key: str, *default: Any) -> Any:
@@ -240,7 +264,9 @@ class ExecutionContext(dict[str, Any]):
         Returns:
             The value that was there, or the default.
         """
-        self._noted().written = True
+        if key not in self:
+            self._check_declared(key)
+        self._write()
         return super().pop(key, *default)
 
     def popitem(self) -> tuple[str, Any]:
@@ -249,12 +275,12 @@ class ExecutionContext(dict[str, Any]):
         Returns:
             The pair that was there.
         """
-        self._noted().written = True
+        self._write()
         return super().popitem()
 
     def clear(self) -> None:
         """`dict.clear`."""
-        self._noted().written = True
+        self._write()
         super().clear()
 
     def writes(self) -> dict[str, Any]:
@@ -265,8 +291,9 @@ class ExecutionContext(dict[str, Any]):
         """
         if self.notes is None or not self.notes.written:
             return {}
-        given: dict[str, Any] = {} if self._home is None else self._home.given
-        before = {**given, **self._declared()}
+        before = self.notes.before
+        if before is None:
+            before = {} if self._home is None else {**self._home.given, **self._declared()}
         return {key: value for key, value in self.items() if key not in before or before[key] is not value}
 
     def __reduce__(self) -> tuple[Any, ...]:
