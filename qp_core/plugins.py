@@ -2,14 +2,15 @@
 
 An entry point of the group `quantum_partitioner` is named `<seam>.<name>` (`executors.thread`, `telemetry.metrics`); it is
 imported when that seam is first needed. One whose name says no seam is imported with whichever comes first. The built-ins are found in
-just this way: nothing here knows them by name.
+just this way: nothing here knows them by name. Where two distributions have an entry point of the same name, the later one's plugin is
+called `<name>@<distribution>`.
 """
 
 import functools
 import importlib.metadata
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -46,7 +47,7 @@ class PluginInfo:
     """What is known of one plugin.
 
     Attributes:
-        name: Its entry point.
+        name: Its entry point; with `@<distribution>` where another one's has the same name.
         distribution: The distribution that brings it, if it is installed from one.
         version: That distribution's version.
         source: The module it is loaded from.
@@ -79,10 +80,10 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
         self._info: dict[str, PluginInfo] = {}
-        self._waiting: dict[str, list[importlib.metadata.EntryPoint]] = {}
+        self._waiting: dict[str, list[tuple[str, importlib.metadata.EntryPoint]]] = {}
         self._provided: dict[str, dict[str, Any]] = {}
         # Sorted, so that the order of answers does not depend on the order of installation.
-        for entry in sorted(set(found), key=lambda entry: entry.name):
+        for entry in sorted(dict.fromkeys(found), key=lambda entry: (entry.name, _name_of(entry) or "", entry.value)):
             self._admit(entry)
 
     @classmethod
@@ -96,22 +97,23 @@ class Plugins:
             return _installed()
 
     def _admit(self, entry: importlib.metadata.EntryPoint) -> None:
-        distribution = entry.dist
-        name = distribution.name if distribution else None
+        distribution = _name_of(entry)
+        longer = f"{entry.name}@{distribution}"
+        name = longer if entry.name in self._info else entry.name
         info = PluginInfo(
-            name=entry.name,
-            distribution=name,
-            version=distribution.version if distribution else None,
+            name=name,
+            distribution=distribution,
+            version=entry.dist.version if entry.dist else None,
             source=entry.value,
             state="found",
         )
-        if entry.name in self._settings.blocked_plugins:
+        if not {entry.name, longer}.isdisjoint(self._settings.blocked_plugins):
             info = attrs.evolve(info, state="blocked", reason="named in QP_BLOCK_PLUGINS")
-        elif not self._settings.autoload and name != OWN_DISTRIBUTION:
+        elif not self._settings.autoload and distribution != OWN_DISTRIBUTION:
             info = attrs.evolve(info, state="blocked", reason="QP_DISABLE_PLUGIN_AUTOLOAD is set")
         else:
-            self._waiting.setdefault(entry.name.partition(".")[0], []).append(entry)
-        self._info[entry.name] = info
+            self._waiting.setdefault(entry.name.partition(".")[0], []).append((name, entry))
+        self._info[name] = info
 
     def listing(self) -> tuple[PluginInfo, ...]:
         """Every plugin that was found. Imports none.
@@ -125,24 +127,41 @@ class Plugins:
     def _load(self, seam: str) -> None:
         with self._lock:
             known = {_ENTRY_SEAM.get(name, name) for name in SEAMS} | {"fallbacks"}
-            wanted = [name for name in self._waiting if name == seam or name not in known]
-            for entry in [entry for name in wanted for entry in self._waiting.pop(name)]:
-                self._load_one(entry)
+            for wanted in [name for name in self._waiting if name == seam or name not in known]:
+                waiting = self._waiting[wanted]
+                while waiting:
+                    name, entry = waiting.pop(0)
+                    try:
+                        self._load_one(name, entry)
+                    except BaseException:
+                        waiting.insert(0, (name, entry))  # Ctrl-C in the middle of an import must not lose the plugin
+                        raise
+                self._waiting.pop(wanted, None)
 
-    def _load_one(self, entry: importlib.metadata.EntryPoint) -> None:
+    def _load_one(self, name: str, entry: importlib.metadata.EntryPoint) -> None:
         try:
             plugin = entry.load()
-            self._manager.register(plugin, name=entry.name)
+            self._manager.register(plugin, name=name)
             self._manager.check_pending()
+            self._refuse_wrappers(plugin)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way while it is imported, and must not stop the others
-            self._manager.unregister(name=entry.name) if self._manager.has_plugin(entry.name) else None
-            reason = f"{type(error).__name__}: {error}"
-            self._info[entry.name] = info = attrs.evolve(self._info[entry.name], state="broken", reason=reason)
-            _log.warning(
-                "plugin %r of %s (%s) is broken and left out: %s", entry.name, info.distribution, entry.value, reason
-            )
+            self._leave_out(name, f"{type(error).__name__}: {error}")
         else:
-            self._info[entry.name] = attrs.evolve(self._info[entry.name], state="loaded")
+            self._info[name] = attrs.evolve(self._info[name], state="loaded")
+
+    def _refuse_wrappers(self, plugin: object) -> None:
+        # Hooks are asked one by one here and not through pluggy, which alone could make a wrapper of one.
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin and (impl.wrapper or impl.hookwrapper):
+                    msg = f"wraps {caller.name}; hooks can be implemented, not wrapped"
+                    raise TypeError(msg)
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        if self._manager.has_plugin(name):
+            self._manager.unregister(name=name)
+        self._info[name] = info = attrs.evolve(self._info[name], state="broken", reason=reason)
+        _log.warning("plugin %r of %s (%s) is broken and left out: %s", name, info.distribution, info.source, reason)
 
     # ---- provide
 
@@ -169,13 +188,32 @@ class Plugins:
         found: dict[str, Any] = {}
         origin: dict[str, str] = {}
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
-            for name, maker in self._answer(impl, hook, {}).items():
+            for name, maker in self._offered(impl, hook).items():
                 if name in found:
                     other = origin[name]
                     problem = f"provides {name!r}, which {other!r} (from {self._distribution(other)}) provides too; block one of them"
                     raise PluginConflictError(impl.plugin_name, hook, problem, self._distribution(impl.plugin_name))
                 found[name], origin[name] = maker, impl.plugin_name
         return dict(sorted(found.items()))
+
+    def _offered(self, impl: pluggy.HookImpl, hook: str) -> Mapping[str, Any]:
+        """What a plugin provides; nothing where it cannot say: it must not stop the others any more than a broken import."""
+        try:
+            answer: object = impl.function()
+            if not isinstance(answer, Mapping):
+                problem = f"{hook} answered {answer!r}; it must answer a mapping of names"
+            elif wrong := [name for name in answer if not isinstance(name, str) or not name]:
+                problem = f"{hook} answered the name {wrong[0]!r}; names are non-empty strings"
+            elif hook != "qp_commands" and (wrong := [name for name, maker in answer.items() if not callable(maker)]):
+                problem = (
+                    f"{hook} answered {answer[wrong[0]]!r} for {wrong[0]!r}, which makes nothing: it cannot be called"
+                )
+            else:
+                return answer
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above: whatever it raises
+            problem = f"{hook} raised {type(error).__name__}: {error}"
+        self._leave_out(impl.plugin_name, problem)
+        return {}
 
     def make(self, seam: str, name: str, *arguments: Any, **options: Any) -> Any:
         """Make one of what a seam provides.
@@ -243,10 +281,10 @@ class Plugins:
         answer = self._decided("strategies", "qp_choose_strategy", plan=plan)
         if answer is None:
             return None
-        if answer[1] not in self.provided("strategies"):
+        if not isinstance(answer[1], str) or answer[1] not in self.provided("strategies"):
             problem = str(UnknownNameError("strategy", answer[1], tuple(self.provided("strategies"))))
             raise PluginError(answer[0], "qp_choose_strategy", problem, self._distribution(answer[0]))
-        return str(answer[1])
+        return answer[1]
 
     def cache_key(self, unit: QuantumUnit[Any, Any], context: Mapping[str, Any]) -> str | None:
         """Ask the plugins for a cache key; `cache.cache_key` where none answers.
@@ -300,7 +338,7 @@ class Plugins:
         for kind, hook in HOOK_OF.items():
             for impl in getattr(self._manager.hook, hook).get_hookimpls():
                 found[kind].append((impl.plugin_name, impl.function if impl.argnames else _deaf(impl.function)))
-        for name, observer in observers:
+        for name, observer in _told_apart(observers, [name for name, _ in self._manager.list_name_plugin()]):
             for kind, listener in listeners_of(name, observer).items():
                 found[kind].append(listener)
         return Listeners({kind: tuple(listeners) for kind, listeners in found.items()})
@@ -309,6 +347,22 @@ class Plugins:
 def _deaf(function: Callable[[], object]) -> Callable[[Any], object]:
     """Call a hook implementation that takes no event."""
     return lambda _: function()
+
+
+def _name_of(entry: importlib.metadata.EntryPoint) -> str | None:
+    return entry.dist.name if entry.dist else None
+
+
+def _told_apart(observers: Iterable[tuple[str, object]], taken: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """Observers under names of their own, so that one which raises is switched off without its namesakes."""
+    names = set(taken)
+    for name, observer in observers:
+        unique, count = name, 1
+        while unique in names:
+            count += 1
+            unique = f"{name} ({count})"
+        names.add(unique)
+        yield unique, observer
 
 
 _installed_lock = threading.Lock()
