@@ -10,7 +10,7 @@ import attrs
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import ContextError, UnknownNameError, missing_dependency, shown
+from qp_core.errors import ContextError, PluginError, UnknownNameError, missing_dependency, shown
 from qp_core.executor import Executor, workers_for
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
@@ -141,7 +141,7 @@ class Launcher:
                 outputs=outputs,
             ),
             policies=self.plugins,
-            order=checked_order(strategy, self.plugins.make("strategies", strategy).order(plan), plan),
+            order=self._order(strategy, plan),
             listeners=self.plugins.listeners([*observers, *self._observers(options)]),
             cache=self._cache(options),
             clock=self.clock,
@@ -159,6 +159,15 @@ class Launcher:
             raise UnknownNameError("executor", mode, tuple(self.plugins.provided("executors")))
         executor: Executor = self.plugins.make("executors", name, custom)
         return executor, name
+
+    def _order(self, strategy: str, plan: ExecutionPlan) -> list[int] | None:
+        maker = self.plugins.maker("strategies", strategy)
+        try:
+            return checked_order(strategy, maker().order(plan), plan)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(strategy, "Strategy.order", f"raised {type(error).__name__}: {error}") from error
 
     def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
         for wanted in _checked_list(options.get("telemetry", ()), "telemetry", "observers"):
