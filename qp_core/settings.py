@@ -4,12 +4,28 @@ Files (`qp.toml`, `pyproject.toml`) and options per plugin are not read yet.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
-from qp_core.errors import SettingsError
-from qp_core.unit import checked_limit
+from qp_core.errors import SettingsError, shown
+
+_SECONDS = "seconds above 0, such as 2.5"
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(names, str):  # its letters are meant by nobody
+        raise SettingsError("blocked_plugins", names, f"a list of names, such as [{shown(names)}]")
+    return tuple(names)
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _check_grace(_: object, __: object, grace_s: object) -> None:
+    if not _is_limit(grace_s):
+        raise SettingsError("grace_s", grace_s, _SECONDS)
 
 
 @attrs.frozen(kw_only=True)
@@ -22,9 +38,9 @@ class Settings:
         blocked_plugins: Plugins that are not loaded, by entry-point name (`QP_BLOCK_PLUGINS=a,b`).
     """
 
-    grace_s: float = 1.0
+    grace_s: float = attrs.field(default=1.0, validator=_check_grace)
     autoload: bool = True
-    blocked_plugins: tuple[str, ...] = ()
+    blocked_plugins: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -53,6 +69,9 @@ class Settings:
 
 def _seconds(name: str, text: str) -> float:
     try:
-        return checked_limit(float(text), name) or 0.0
+        seconds = float(text)
     except ValueError:
-        raise SettingsError(name, text, "seconds above 0, such as 2.5") from None
+        seconds = 0.0
+    if not _is_limit(seconds):
+        raise SettingsError(name, text, _SECONDS)
+    return seconds
