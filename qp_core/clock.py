@@ -144,6 +144,9 @@ class Timers:
             The message, or None.
         """
         with self._lock:
+            while self._heap and self._heap[0].action is None:  # nobody needs to wake up for a timer that was cancelled
+                heapq.heappop(self._heap)
+                self._canceled -= 1
             due = self._heap[0].due if self._heap else None
             self._watching = math.inf if due is None else due
         message = self._clock.wait(self._inbox, None if due is None else due - self._clock.now(), idle)
