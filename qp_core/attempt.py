@@ -301,7 +301,7 @@ class Attempts:
         context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
             self.home, number, self.ledger.notes_of(number).attempts
         )
-        if self.cache is None or not unit.metadata.get("cacheable", False):
+        if self.cache is None or not unit.get_metadata("cacheable", False):
             return context, None
         return context, self._look_up(self.cache, number, unit, context)
 

@@ -5,26 +5,33 @@ unit is.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Adjacency: TypeAlias = Sequence[Sequence[int]]
 """For each node, the nodes at the other end of its edges."""
 
 
-def children_of(needs: Adjacency) -> list[Sequence[int]]:
+def children_of(needs: Adjacency, nodes: Iterable[int] | None = None) -> list[Sequence[int]]:
     """Turn the edges round: for each node, the nodes that wait for it.
+
+    Args:
+        needs: The graph.
+        nodes: The numbers 0 .. n-1, for who has them as objects already: a million edges then share a million integers.
 
     Returns:
         One sequence a node, in ascending order; nodes without children share one empty tuple.
     """
-    children: list[Sequence[int]] = [()] * len(needs)
-    for node, dependencies in enumerate(needs):
+    children: list[Any] = [()] * len(needs)
+    for node, dependencies in zip(range(len(needs)) if nodes is None else nodes, needs, strict=True):
         for dependency in dependencies:
             known = children[dependency]
-            if known:
-                known.append(node)  # type: ignore[attr-defined] # lists while they grow, read-only afterwards
+            # A list only from the second child on: for one, a tuple is smaller by a third.
+            if not known:
+                children[dependency] = (node,)
+            elif type(known) is tuple:
+                children[dependency] = [*known, node]
             else:
-                children[dependency] = [node]
+                known.append(node)
     return children
 
 

@@ -86,7 +86,7 @@ class ExecutionPlan:
                 _raise_missing(unit, index)
             needs.append(need)
             forward = forward or max(need) >= number
-        children = graph.children_of(needs)
+        children = graph.children_of(needs, index.values())
         order: Sequence[int] = range(len(nodes))
         if forward:
             order = graph.topological_order(needs, children)

@@ -138,7 +138,7 @@ def select_optimal_workers(units: Mapping[UnitId, QuantumUnit[Any, Any]], execut
         At least 1.
     """
     cores = available_cores()
-    cpu_bound = sum(1 for unit in units.values() if unit.metadata.get("resource_type") == "cpu")
+    cpu_bound = sum(1 for unit in units.values() if unit.get_metadata("resource_type") == "cpu")
     wanted = cores if cpu_bound > len(units) - cpu_bound else cores * 2
     return max(1, min(execution_plan.max_parallel_units, wanted))
 
@@ -152,7 +152,7 @@ def select_execution_strategy(units: Mapping[UnitId, QuantumUnit[Any, Any]]) -> 
     Returns:
         ASYNC where async units outnumber the others, else THREAD where I/O outnumbers CPU, else PROCESS.
     """
-    kinds = Counter(unit.metadata.get("resource_type", "cpu") for unit in units.values())
+    kinds = Counter(unit.get_metadata("resource_type", "cpu") for unit in units.values())
     if kinds["async"] > kinds["cpu"] + kinds["io"]:
         return ExecutionMode.ASYNC
     if kinds["io"] > kinds["cpu"]:

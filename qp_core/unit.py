@@ -6,6 +6,7 @@ A unit says nothing about the run: the attributes that show state and result loo
 import math
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol
 
@@ -204,7 +205,10 @@ def _checked_retry(unit_id: UnitId, retry: object) -> RetryPolicy:
     return retry
 
 
-@attrs.define(eq=False, init=False, repr=False)
+_metadata_lock = threading.Lock()
+
+
+@attrs.define(eq=False, init=False, repr=False, weakref_slot=False, match_args=False)
 class QuantumUnit(Generic[T, R]):
     """A self-contained piece of computation, and the units it waits for.
 
@@ -232,9 +236,9 @@ class QuantumUnit(Generic[T, R]):
     timeout: float | None
     retries: int
     priority: float
-    metadata: dict[str, Any]
     retry: RetryPolicy
     fallback: Any
+    _metadata: dict[str, Any] | None
     _latest: LatestRun
     _by_hand: tuple[LatestRun, Outcome] | None
 
@@ -269,7 +273,7 @@ class QuantumUnit(Generic[T, R]):
         self.timeout = None if timeout is None else checked_limit(timeout, f"unit {shown(id)}: timeout")
         self.retries = retries if type(retries) is int and retries >= 0 else _checked_retries(id, retries)
         self.priority = priority if type(priority) is int else _checked_priority(id, priority)
-        self.metadata = {} if metadata is None else _checked_metadata(id, metadata)
+        self._metadata = None if metadata is None else _checked_metadata(id, metadata)
         self.retry = DEFAULT_RETRY if retry is None else _checked_retry(id, retry)
         self.fallback = fallback
         self._latest = _NOWHERE
@@ -296,10 +300,29 @@ class QuantumUnit(Generic[T, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Into a pickle or a copy goes what the unit shows, not the run behind it, which holds the results of all units.
-        defined = (self.id, self.function, self.dependencies, self.timeout, self.retries, self.priority, self.metadata)
+        defined = (self.id, self.function, self.dependencies, self.timeout, self.retries, self.priority, self._metadata)
         seen = self._outcome()
         shows = (seen.state, seen.result, seen.error, seen.start_time, seen.end_time, seen.attempt)
         return _unpacked, (type(self), (*defined, *shows), self.retry, self.fallback)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's own; some keys mean something to plugins."""
+        # Made when it is first asked for: most units of a large graph have none, and empty dicts would be a tenth of its memory.
+        if self._metadata is None:
+            with _metadata_lock:
+                if self._metadata is None:
+                    self._metadata = {}
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = _checked_metadata(self.id, metadata)
+
+    def get_metadata(self, key: str, default: Any = None) -> Any:
+        """`metadata.get(key, default)`, for who asks many units about something that few of them have."""
+        found = self._metadata
+        return default if found is None else found.get(key, default)
 
     def can_execute(self, completed_units: Iterable[UnitId]) -> bool:
         """Whether every dependency is among the completed units.
@@ -420,7 +443,7 @@ def durations(units: Sequence[QuantumUnit[Any, Any]]) -> list[float]:
     """
     found: list[float] = []
     for unit in units:
-        expected = unit.metadata.get("expected_duration", 1.0) if unit.metadata else 1.0
+        expected = unit.get_metadata("expected_duration", 1.0)
         if isinstance(expected, bool) or not isinstance(expected, int | float) or not 0 <= expected <= _LARGEST_S:
             msg = f"unit {shown(unit.id)}: expected_duration is {shown(expected)}; give seconds, 0 or more"
             raise ValueError(msg)

@@ -4,8 +4,11 @@ from typing import Any
 
 from qp_core import QuantumUnit, Substitute, hookimpl
 
+_ABSENT: Any = object()
+
 
 @hookimpl(tryfirst=True)
 def qp_fallback(unit: QuantumUnit[Any, Any]) -> Substitute | None:
     """Answer with the value if the key is there."""
-    return Substitute(unit.metadata["fallback_value"]) if "fallback_value" in unit.metadata else None
+    value = unit.get_metadata("fallback_value", _ABSENT)
+    return None if value is _ABSENT else Substitute(value)
