@@ -12,6 +12,7 @@ import attrs
 
 from qp_core.context import ExecutionContext
 from qp_core.loop import awaited, is_awaitable
+from qp_core.report import ErrorSummary
 from qp_core.vocabulary import UnitId
 
 
@@ -29,10 +30,16 @@ class JobOutcome:
     """The traceback as text: the object's own does not survive pickling."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By value where need be, as the job came: a result may be of a class that only the main module defines.
+        # By value where need be, as the job came: a result may be of a class that only the main module defines. What cannot
+        # travel (in either half of the way) is this unit's failure; left to the pool, it would be the pool's, and so everybody's.
         import cloudpickle
 
-        return _outcome, (cloudpickle.dumps(tuple(getattr(self, field.name) for field in attrs.fields(JobOutcome))),)
+        told = _told(self.error)
+        try:
+            packed = cloudpickle.dumps((self.value, self.error, self.metrics, dict.fromkeys(self.writes)))
+        except Exception as problem:  # noqa: BLE001 - what is pickled is the user's, and may raise anything
+            packed = pickle.dumps((None, _in_words(told, problem), {}, {}))
+        return _outcome, (packed, self.started, self.ended, self.trace, told)
 
 
 @attrs.define(eq=False)
@@ -80,17 +87,42 @@ class Job:
         import cloudpickle
 
         same = self.argument is self.context
-        return _unpacked, (
-            self.unit_id,
-            cloudpickle.dumps((self.function, None if same else self.argument, self.context)),
-            same,
-        )
+        packed = cloudpickle.dumps((self.function, None if same else self.argument, self.context))
+        return _PackedJob, (self.unit_id, packed, same)
 
 
-def _outcome(packed: bytes) -> JobOutcome:
-    return JobOutcome(*pickle.loads(packed))  # noqa: S301 - from this run's own pool
+@attrs.frozen
+class _PackedJob:
+    """A job after its way into a pool: opened only where it is called, so that what cannot be opened fails its unit and not the pool."""
+
+    unit_id: UnitId
+    packed: bytes
+    same: bool
+
+    def __call__(self) -> JobOutcome:
+        try:
+            function, argument, context = pickle.loads(self.packed)  # noqa: S301 - from this run's own pool
+        except BaseException as error:  # noqa: BLE001 - what is unpickled is the user's, and may raise anything
+            error.add_note(f"unit {self.unit_id!r} could not be unpickled where it was to run")
+            now = time.monotonic()
+            return JobOutcome(None, error, now, now, {}, {}, "".join(traceback.format_exception(error)))
+        return Job(self.unit_id, function, context if self.same else argument, context, None)()
 
 
-def _unpacked(unit_id: UnitId, packed: bytes, same: bool) -> Job:  # noqa: FBT001 - called by pickle, which has no keywords
-    function, argument, context = pickle.loads(packed)  # noqa: S301 - from this run's own pool
-    return Job(unit_id, function, context if same else argument, context, None)
+def _outcome(packed: bytes, started: float, ended: float, trace: str, told: str) -> JobOutcome:
+    try:
+        value, error, metrics, writes = pickle.loads(packed)  # noqa: S301 - from this run's own pool
+    except BaseException as problem:  # noqa: BLE001 - what is unpickled is the user's, and may raise anything
+        value, error, metrics, writes = None, _in_words(told, problem), {}, {}
+    return JobOutcome(value, error, started, ended, metrics, writes, trace)
+
+
+def _told(error: BaseException | None) -> str:
+    summary = ErrorSummary.of(error)
+    return "" if summary is None else f"{summary.type}: {summary.text}"
+
+
+def _in_words(told: str, problem: BaseException) -> BaseException:
+    """What stands for an outcome that could not be pickled or unpickled."""
+    lost = "its result could not be brought back" if not told else f"it raised {told}, which could not be brought back"
+    return RuntimeError(f"{lost}, because of {_told(problem)}")
