@@ -6,7 +6,6 @@ abandoned), and outlive the death of one worker (all units that it held fail wit
 """
 
 import contextlib
-import functools
 import multiprocessing
 import sys
 from collections.abc import Iterator, Mapping
@@ -64,19 +63,23 @@ class ProcessExecutor:
     def run(self, run: Run) -> None:
         """Run every unit, and end the processes."""
         pool = ProcessPoolExecutor(run.max_workers, mp_context=_Context())
-        stop = functools.partial(pool.shutdown, wait=False, cancel_futures=True)
         try:
             FuturesExecutor(pool).run(run)
         except BaseException:
-            stop()
+            _end(pool, kill=True)  # the run is broken off, and whatever still runs with it
             raise
-        children = list((pool._processes or {}).values())  # noqa: SLF001 - the pool offers no other way to end a stuck worker
-        stop()
-        if run.stuck:
-            for child in children:
-                child.kill()
+        _end(pool, kill=run.stuck)
+
+
+def _end(pool: ProcessPoolExecutor, *, kill: bool) -> None:
+    """End a pool's processes: the interpreter would wait for one that is stuck before it exits."""
+    children = list((pool._processes or {}).values())  # noqa: SLF001 - the pool offers no other way to end a stuck worker
+    pool.shutdown(wait=False, cancel_futures=True)
+    if kill:
         for child in children:
-            child.join()
+            child.kill()
+    for child in children:
+        child.join()
 
 
 def _make(_: Any) -> Executor:
