@@ -233,7 +233,8 @@ class QuantumPartitioner(Generic[T, R]):
     async def execute_async(self, context: T, **options: Unpack[ExecuteOptions]) -> ExecutionResult[R]:
         """`execute` without blocking the event loop. In async mode, coroutine functions run on this very loop.
 
-        Cancelling the awaiting task cancels the run, and waits until its coroutines have ended.
+        Cancelling the awaiting task is Ctrl-C for the run: what is running may go on for the grace, and a second time ends it at once. The
+        awaiting task waits until the run's coroutines have ended.
 
         Args:
             context: As for `execute`.
@@ -262,7 +263,11 @@ class QuantumPartitioner(Generic[T, R]):
             await asyncio.shield(over)
         except asyncio.CancelledError:
             run.interrupt()
-            await asyncio.shield(over)
+            try:
+                await asyncio.shield(over)
+            except asyncio.CancelledError:  # again: at once
+                run.interrupt()
+                await asyncio.shield(over)
             raise
         return launch.conclude()
 
