@@ -477,8 +477,8 @@ class QuantumPartitioner(Generic[T, R]):
 class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
     """A partitioner that keeps the results of units with `metadata["cacheable"]` and finds them again.
 
-    The key is the unit's id, its function's code, and the content of what it reads: `metadata["cache_keys"]` of the context, or
-    all of it. Arguments are those of `QuantumPartitioner`, and:
+    The key is the unit's id, its function's code with what of the project that reaches, and the content of what it reads: the
+    context keys in `metadata["cache_keys"]` with the results of its dependencies, or the whole context. Arguments are those of `QuantumPartitioner`, and:
 
     Args:
         cache: The name of a cache plugin, or a cache.
