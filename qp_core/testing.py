@@ -14,6 +14,7 @@ import attrs
 from qp_core.cache import MISS, Cache
 from qp_core.clock import Inbox
 from qp_core.context import ExecutionContext
+from qp_core.errors import PluginError
 from qp_core.executor import Executor
 from qp_core.fallback import Substitute
 from qp_core.partitioner import QuantumPartitioner
@@ -215,7 +216,10 @@ def check_strategy(make: Callable[[], Strategy]) -> None:
     """
     for plan in (_plan_of(()), _plan_of(("a",)), _diamonds(5, _sum_of_needs, _sum_of_needs).build_execution_plan()):
         first, second = (make().order(plan) for _ in range(2))
-        checked_order(type(make()).__name__, first, plan)
+        try:
+            checked_order(type(make()).__name__, first, plan)
+        except PluginError as error:
+            raise AssertionError(str(error)) from error
         _demand(first == second, f"the same plan was ordered in two ways: {first} and {second}")
 
 
