@@ -1,0 +1,93 @@
+"""How a run is stopped before its end: Ctrl-C, a deadline, the first failure, and a stream that is left.
+
+    first ──> second ──> hang ──> last          other
+
+`hang` would wait for ever; nobody waits for it longer than was said. There is one worker, and `other` is the least urgent, so it is not
+reached before the run stops.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from typing import Any
+
+from qp_core import ExecutionContext, QuantumPartitioner
+
+NEVER = threading.Event()
+
+
+def make_partitioner() -> QuantumPartitioner[dict[str, Any], Any]:
+    """A chain, and a unit beside it that comes last."""
+    partitioner: QuantumPartitioner[dict[str, Any], Any] = QuantumPartitioner(max_workers=1)
+
+    def second(ctx: ExecutionContext) -> str:
+        if "at_second" in ctx:
+            ctx["at_second"]()
+        return "done"
+
+    partitioner.add_unit(lambda ctx: "done", name="first")  # noqa: ARG005 - a unit is given its context
+    partitioner.add_unit(second, ["first"], name="second")
+    partitioner.add_unit(lambda ctx: NEVER.wait(), ["second"], name="hang")  # noqa: ARG005
+    partitioner.add_unit(lambda ctx: "done", ["hang"], name="last")  # noqa: ARG005
+    partitioner.add_unit(lambda ctx: "done", name="other", priority=-1)  # noqa: ARG005
+    return partitioner
+
+
+def show(partitioner: QuantumPartitioner[dict[str, Any], Any]) -> None:
+    """What became of each unit."""
+    result = partitioner.last_result
+    if result is None:
+        return
+    for unit_id, record in result.report.units.items():
+        print(f"  {unit_id}: {record.state.value}{', still running' if record.abandoned else ''}")
+    print(f"  stopped: {result.report.stopped}, kept: {partitioner.get_partial_results()}")
+
+
+def press_ctrl_c() -> None:
+    """What the terminal does, to this very program."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def main() -> None:
+    """Four ways, and one with coroutines."""
+    logging.getLogger("qp_core").setLevel(logging.ERROR)  # the library warns of what could not be stopped
+    partitioner = make_partitioner()
+
+    print("Ctrl-C, then a grace of 0.1 s:")
+    try:
+        partitioner.execute({"at_second": press_ctrl_c}, strategy="priority", grace=0.1)
+    except KeyboardInterrupt:
+        show(partitioner)
+
+    print("A deadline:")
+    partitioner.execute({}, strategy="priority", deadline=0.1)
+    show(partitioner)
+
+    print("The first failure:")
+    partitioner.execute({"at_second": lambda: 1 / 0}, strategy="priority", fail_fast=True)
+    show(partitioner)
+
+    print("A stream that is left:")
+    for unit_id, _ in partitioner.stream({}, strategy="priority", grace=0.1):
+        if unit_id == "second":
+            break
+    show(partitioner)
+
+    async def hang(_: ExecutionContext) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("  a coroutine is told, and can clean up")
+
+    print("Coroutines, and a deadline:")
+    partitioner.units["hang"].function = hang
+    partitioner.execute({}, execution_mode="async", strategy="priority", deadline=0.1)
+    print(f"  {dict(Counter(record.state.value for record in partitioner.last_result.report.units.values()))}")  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
