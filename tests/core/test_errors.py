@@ -273,7 +273,7 @@ def test_who_catches_the_builtin_catches_ours(kind, builtin):
             UnitTimeoutError("c", 60.0, abandoned=True, of="run's deadline"),
             (
                 "unit 'c' ran out of time (its run's deadline is 60 s);"
-                " a thread cannot be stopped, so it was abandoned and may still be running"
+                " it could not be stopped, so it was abandoned and may still be running"
             ),
         ),
     ],
@@ -400,10 +400,10 @@ def test_a_list_of_names_ends(names, text):
         ("", ["a"], []),
         (5, ["5"], []),
         (None, ["None"], []),
-        ("data_load", ["load_data", "x"], ["load_data"]),
+        ("load_data", ["load_date_2", "x"], ["load_date_2"]),
         ("a", [], []),
     ],
-    ids=["swapped", "nothing near", "empty", "number", "none", "words swapped", "nothing there"],
+    ids=["swapped", "nothing near", "empty", "number", "none", "longer", "nothing there"],
 )
 def test_the_nearest_names(wrong, known, near):
     """What somebody may have meant, else nothing."""
