@@ -7,7 +7,10 @@ abandoned), and outlive the death of one worker (all units that it held fail wit
 
 import contextlib
 import multiprocessing
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -20,6 +23,10 @@ _BASE = multiprocessing.get_context(
 )
 
 
+_hiding = threading.Lock()
+_LAST_S = 5.0  # how long a process that is told to end may take, before it is killed
+
+
 @contextlib.contextmanager
 def _main_hidden() -> Iterator[None]:
     """Keep new processes from running the program's main module again.
@@ -28,14 +35,23 @@ def _main_hidden() -> Iterator[None]:
     standard input work too.
     """
     main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {
-        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
-    }
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__dict__.update(hidden)
+    with _hiding:  # two runs that start processes at the same time must not hide what the other has hidden already
+        hidden: dict[str, Any] = {
+            name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+        }
+        main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__dict__.update(hidden)
+
+
+def _leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; what it means, the coordinating one decides.
+
+    A handler and not SIG_IGN, which programs that a unit starts would inherit.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # noqa: ARG005 - a handler's shape
 
 
 class _Process(_BASE.Process):  # type: ignore[name-defined, misc] # which class that is, the platform decides
@@ -62,24 +78,28 @@ class ProcessExecutor:
 
     def run(self, run: Run) -> None:
         """Run every unit, and end the processes."""
-        pool = ProcessPoolExecutor(run.max_workers, mp_context=_Context())
+        pool = ProcessPoolExecutor(run.max_workers, mp_context=_Context(), initializer=_leave_interrupts_to_parent)
         try:
             FuturesExecutor(pool).run(run)
-        except BaseException:
-            _end(pool, kill=True)  # the run is broken off, and whatever still runs with it
-            raise
-        _end(pool, kill=run.stuck)
+        finally:
+            _end(pool, kill=run.stuck or not run.over)
 
 
 def _end(pool: ProcessPoolExecutor, *, kill: bool) -> None:
-    """End a pool's processes: the interpreter would wait for one that is stuck before it exits."""
-    children = list((pool._processes or {}).values())  # noqa: SLF001 - the pool offers no other way to end a stuck worker
+    """End a pool's processes and its thread, whatever the units left running in them."""
+    # The pool offers no other way to end a worker that is stuck.
+    children = list((pool._processes or {}).values())  # noqa: SLF001 - see above
+    manager: Any = pool._executor_manager_thread  # noqa: SLF001 - see above
     pool.shutdown(wait=False, cancel_futures=True)
-    if kill:
-        for child in children:
+    ends = time.monotonic() + (0.0 if kill else _LAST_S)
+    for child in children:
+        child.join(max(0.0, ends - time.monotonic()))
+        if child.is_alive():
             child.kill()
     for child in children:
         child.join()
+    if manager is not None:
+        manager.join()
 
 
 def _make(_: Any) -> Executor:
