@@ -107,24 +107,21 @@ def test_a_misspelt_note_is_an_error(ledger):
         ledger.note(0, atempts=2)
 
 
-def test_notes_are_made_and_changed_under_their_lock(ledger, monkeypatch):
-    """Two threads that note something of one unit for the first time would else each make notes, and one of them be lost."""
-    held = []
+def test_two_threads_that_note_something_for_the_first_time_lose_nothing(ledger, monkeypatch):
+    """While one makes the notes of a unit, the other has to wait: else it would make notes too, and these be overwritten."""
+    other = threading.Thread(target=ledger.note, args=(0,), kwargs={"cached": True})
 
-    class Watched(UnitNotes):
-        def __init__(self, **values):
-            held.append(ledger._notes_lock.locked())
-            super().__init__(**values)
+    def made_slowly():
+        monkeypatch.undo()
+        other.start()
+        other.join(0.1)  # in vain where the other waits for its turn, as it should
+        return UnitNotes()
 
-        def __setattr__(self, name, value):
-            held.append(ledger._notes_lock.locked())
-            super().__setattr__(name, value)
-
-    monkeypatch.setattr("qp_core.ledger.UnitNotes", Watched)
-    ledger.note(0, attempts=2, error=None)
-    assert len(held) >= 3
-    assert all(held)
-    assert not ledger._notes_lock.locked()
+    monkeypatch.setattr("qp_core.ledger.UnitNotes", made_slowly)
+    ledger.note(0, attempts=2)
+    other.join(20)
+    notes = ledger.notes_of(0)
+    assert (notes.attempts, notes.cached) == (2, True)
 
 
 def test_two_units_do_not_share_what_they_noted():
