@@ -1,5 +1,7 @@
 """The columns in which a run keeps the state of its units."""
 
+import threading
+
 import pytest
 
 from qp_core.ledger import (
