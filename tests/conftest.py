@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, settings
 from qp_core.plugins import Plugins
 from qp_core.testing import FakeClock
 
+pytest.register_assert_rewrite("tests.properties.checks", "tests.properties.lanes", "tests.properties.bodies")
+
 # No deadline: other work on the machine must not fail a test. Fixtures of a test are the same for all of its examples, which is what is meant.
 _ALWAYS = {
     "deadline": None,
     "print_blob": True,
+    "report_multiple_bugs": False,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 }
 settings.register_profile("fast", max_examples=20, derandomize=True, **_ALWAYS)

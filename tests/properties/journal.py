@@ -1,9 +1,12 @@
 """What units did, written down by the units themselves: the engine has no hand in it."""
 
+import contextlib
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -102,6 +105,17 @@ class FileJournal(Journal):
                 return [(int(line[1:]), line[0] == "+") for line in file]
         except FileNotFoundError:
             return []
+
+
+@contextlib.contextmanager
+def file_journal():
+    """A journal for units in other processes.
+
+    Yields:
+        The journal; its file is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield FileJournal(Path(folder, "journal"))
 
 
 @attrs.frozen

@@ -1,8 +1,5 @@
 """Any graph, any misbehaviour, any mode, any strategy: the same as a plain loop in topological order."""
 
-import tempfile
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +7,7 @@ from hypothesis import strategies as st
 from qp_core.testing import FakeClock
 from tests.properties.bodies import partitioner_of
 from tests.properties.checks import check_run
-from tests.properties.journal import FileJournal, Given, Journal
+from tests.properties.journal import Given, Journal, file_journal
 from tests.properties.lanes import PROCESSES, STRATEGIES, every_lane
 from tests.properties.oracle import Expected
 from tests.strategies import examples, large_works, mappings, works
@@ -59,7 +56,6 @@ def test_waits_between_attempts_change_nothing_but_the_time(lane, work, strategy
 @given(work=works(), strategy=st.sampled_from(STRATEGIES), kind=st.sampled_from(["function", "mixed"]))
 def test_processes_run_the_same(work, strategy, kind):
     """The same in processes, where units append what they do to a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        journal = FileJournal(Path(folder, "journal"))
+    with file_journal() as journal:
         result = PROCESSES.run(partitioner_of(work, kind), {"given": Given(journal)}, strategy=strategy)
         check_run(work, Expected(work), journal, result, bound=PROCESSES.workers)
