@@ -4,6 +4,8 @@ Read it in that order: `unit`, `plan`, `strategy`, `run` (with `frontier`, `atte
 face of all of them. What a third party could have written is a plugin and not in here.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from qp_core.cache import MISS, Cache, UncacheableError, cache_key, stable_hash
 from qp_core.clock import Clock, SystemClock
 from qp_core.context import ExecutionContext, current_context
@@ -35,7 +37,6 @@ from qp_core.fallback import Substitute
 from qp_core.frontier import NONE_READY
 from qp_core.hookspecs import hookimpl, hookspec
 from qp_core.job import Job, JobOutcome
-from qp_core.loop import LoopThread, dismiss, is_awaitable
 from qp_core.partitioner import CachingQuantumPartitioner, QuantumPartitioner
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import PluginInfo, Plugins
@@ -46,7 +47,10 @@ from qp_core.strategy import Strategy, available_cores, select_execution_strateg
 from qp_core.taskmap import TaskMap, build_graph, run_async, run_parallel, run_parallel_threads, run_tasks
 from qp_core.telemetry import RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
 from qp_core.unit import QuantumUnit, RetryPolicy
-from qp_core.vocabulary import Command, ExecutionMode, UnitId, UnitState
+from qp_core.vocabulary import Command, ExecutionMode, UnitId, UnitState, is_awaitable
+
+if TYPE_CHECKING:
+    from qp_core.loop import LoopThread, dismiss
 
 __all__ = [
     "MISS",
@@ -124,3 +128,13 @@ __all__ = [
     "select_optimal_workers",
     "stable_hash",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What needs asyncio is imported by those who do: it takes longer to import than all of the core.
+    if name in {"LoopThread", "dismiss"}:
+        from qp_core import loop  # noqa: PLC0415
+
+        return getattr(loop, name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

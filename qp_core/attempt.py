@@ -1,16 +1,21 @@
-"""Run: how one unit is tried — cache, call, await, time limit — in a thread, on an event loop, or as a job for a pool.
+"""Run: how one unit is tried — cache, call, await, time limit, fallback — in a thread, or as a job for a pool.
 
-Three ways to call, one way to end: what an outcome means is `settlement`'s. The loop over plain units in a thread is
-written for speed, since its cost is paid by every unit of every graph; whatever a unit does not ask for it does not pass.
+Three ways to call (the third, on an event loop, is `attempt_async`), one way to end: what an outcome means is `settlement`'s. The
+loop over plain units in a thread is written for speed, since its cost is paid by every unit of every graph; whatever a unit
+does not ask for it does not pass.
+
+An attempt that runs out of time is ended by the coordinator, which only takes the unit from its worker: whether a fallback
+stands in is found out by the worker that the unit is passed on to, since that may take long. Whatever the first worker still does
+with the unit comes too late, and changes nothing.
 """
 
-import asyncio
 import concurrent.futures
 import functools
 import logging
+import sys
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -23,18 +28,39 @@ from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, Frontier
 from qp_core.job import Job, JobOutcome
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT, Ledger
-from qp_core.loop import LoopThread, awaited, driven, is_awaitable, is_coroutine_function
-from qp_core.settlement import AnyUnit, Policies, Settlement
+from qp_core.settlement import AnyUnit, Policies, Settlement, add_note
 from qp_core.telemetry import Listeners, UnitStarted
+from qp_core.vocabulary import is_awaitable
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from qp_core.loop import LoopThread
 
 _log = logging.getLogger("qp_core")
 
-_HIT: Any = object()
-_CANCELLATIONS = (asyncio.CancelledError, concurrent.futures.CancelledError)
-_LOOP_TURN_S = 0.005  # how long units that never wait may keep an event loop from everything else
+HIT: Any = object()
+"""In place of a cache key: the result was found, and the unit is settled."""
 
-OffLoop: TypeAlias = Callable[[Callable[[], Any], Worker], "asyncio.Future[Any]"]
+OffLoop: TypeAlias = "Callable[[Callable[[], Any], Worker], asyncio.Future[Any]]"
 """Runs a blocking call of a worker elsewhere, and returns a future of its result on the current loop."""
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an error is asyncio's or a pool's way to say that something was cancelled."""
+    asyncio = sys.modules.get("asyncio")  # what nobody has imported nobody has raised
+    return isinstance(error, concurrent.futures.CancelledError) or (
+        asyncio is not None and isinstance(error, asyncio.CancelledError)
+    )
+
+
+@attrs.frozen
+class Expired:
+    """A last attempt that ran out of time, on its way to the worker that will end its unit."""
+
+    error: UnitTimeoutError
+    context: ExecutionContext
+    started: float
 
 
 @attrs.define(eq=False)
@@ -55,7 +81,8 @@ class Attempts:
         home: What the contexts have in common.
         argument: What units are called with where the caller's context is no mapping.
         fits: Whether the caller's context is a mapping, so that units are called with their own context.
-        interrupted: Called with a KeyboardInterrupt that came out of a unit; says whether the user meant the run.
+        interrupted: Called when a KeyboardInterrupt came out of a unit; says whether the user meant the run.
+        stop_inside: Called with a worker that is given up; stops the runs that are nested in its unit.
         too_many_abandoned: Called when too many workers had to be given up.
     """
 
@@ -73,8 +100,10 @@ class Attempts:
     argument: Any
     fits: bool
     interrupted: Callable[[], bool]
+    stop_inside: Callable[[Worker], None]
     too_many_abandoned: Callable[[], None]
-    _loop_thread: LoopThread | None = None
+    _expired: dict[int, Expired] = attrs.Factory(dict)
+    _loop_thread: "LoopThread | None" = None
     _lock: threading.Lock = attrs.Factory(threading.Lock)
 
     # ---- in a thread
@@ -92,14 +121,14 @@ class Attempts:
         nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
         home, variables, who = self.home, worker.variables, worker.number
         new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
-        plain = self.cache is None and not self.listeners
+        plain = self.plain
         while number >= 0:
             unit = nodes[number]
             if not plain or unit.timeout is not None or unit.retries:
                 number = self._in_thread(worker, number, unit)
                 continue
             context = new(ExecutionContext).bound(home, number)
-            started = now()
+            worker.started = started = now()
             try:
                 worker.context = context
                 value = variables.copy().run(unit.function, context if fits else argument)
@@ -110,141 +139,86 @@ class Attempts:
                 number = self._failed(worker, number, error, context, started)
                 continue
             ended = now()
-            if context.notes is not None:
-                self._note_context(number, context)
-            number = complete(number, who, value, started, ended)
+            if context.notes is None:
+                number = complete(number, who, value, started, ended)
+            else:
+                number = self.succeeded(worker, number, value, started, notes_of(context), None)
         return number
 
+    @property
+    def plain(self) -> bool:
+        """Whether nobody listens and nothing is cached, so that a unit may be all there is to an attempt."""
+        return self.cache is None and not self.listeners
+
     def _in_thread(self, worker: Worker, number: int, unit: AnyUnit) -> int:
-        context, key = self._prepare(worker, number, unit)
-        if key is _HIT:
-            return self._next(worker)
-        started = self._announce(number, unit, context)
-        timer = self._limit(worker, number, unit)
+        expired = self.passed_on(number)
+        if expired is not None:
+            return self._fall_back(worker, number, expired.error, expired.context, expired.started, TIMEOUT)
+        opening = self.open(worker, number, unit)
+        if isinstance(opening, int):
+            return opening
+        context, key = opening
+        started = self.announce(worker, number, unit, context)
+        timer = self.limit(worker, number, unit)
         try:
             value = worker.variables.copy().run(unit.function, context if self.fits else self.argument)
             if is_awaitable(value):
                 value = self._await_elsewhere(worker, value)
-            worker.context = None
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
             return self._failed(worker, number, error, context, started)
         finally:
             if timer is not None:
                 self.timers.cancel(timer)
-        return self._succeeded(worker, number, value, context, started, key)
+        return self.succeeded(worker, number, value, started, notes_of(context), key)
+
+    def _failed(
+        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
+    ) -> int:
+        settled = self.judge(worker, number, error, started, notes_of(context))
+        if settled is None:
+            return self._fall_back(worker, number, error, context, started, FAILED)
+        return self.after(worker, settled)
+
+    def _fall_back(
+        self,
+        worker: Worker,
+        number: int,
+        error: BaseException,
+        context: ExecutionContext,
+        started: float,
+        state: int,
+    ) -> int:
+        """End a unit whose last attempt failed: with what stands in for its result, or in the given state."""
+        substitute = self.offered(worker, number, error, context)
+        if substitute is not None and is_awaitable(substitute.value):
+            try:
+                substitute = Substitute(self._await_elsewhere(worker, substitute.value))
+            except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
+                substitute = None
+                self.fallback_failed(error, raised)
+        return self.end(worker, number, substitute, error, started, state, notes_of(context))
 
     def _await_elsewhere(self, worker: Worker, value: Awaitable[Any]) -> Any:
         """Wait in this thread for something to be awaited, on an event loop that all such units of the run share."""
+        from qp_core.loop import Awaited, LoopThread  # noqa: PLC0415 - with the first coroutine
+
         with self._lock:
             if self._loop_thread is None:
                 self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
-        future = worker.awaiting = self._loop_thread.submit(value, worker.variables.copy())
+        waiting = worker.awaiting = Awaited(self._loop_thread.loop, value, worker.variables.copy())
+        if worker.abandoned:  # before there was anything to cancel
+            waiting.cancel()
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
+            return waiting.result()
+        except KeyboardInterrupt:  # of this thread, perhaps, and not of the coroutine
+            waiting.cancel()
             raise
         finally:
             worker.awaiting = None
 
-    # ---- on an event loop
-
-    async def serve_loop(self, worker: Worker, off_loop: OffLoop) -> None:
-        """Run ready units on the current event loop until none is.
-
-        A unit's first step is made right here, in its own context variables but in the worker's task; one that never waits needs no
-        more. The task is the unit's as long as it waits, and room is made for another worker.
-
-        Args:
-            worker: The current task's.
-            off_loop: Where functions that block are run.
-        """
-        nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
-        home, variables, who = self.home, worker.variables, worker.number
-        new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
-        plain = self.cache is None and not self.listeners
-        number = self.frontier.arrive(who)
-        ended = now()
-        turn_ends = ended + _LOOP_TURN_S
-        while number >= 0:
-            unit = nodes[number]
-            if not plain or unit.timeout is not None or unit.retries or not is_coroutine_function(unit.function):
-                number = await self._on_loop(worker, number, unit, off_loop)
-                ended = now()
-                turn_ends = ended + _LOOP_TURN_S
-            else:
-                context = worker.context = new(ExecutionContext).bound(home, number)
-                started = now()
-                try:
-                    coroutine: Any = unit.function(context if fits else argument)
-                    own = variables.copy()
-                    try:
-                        future = own.run(coroutine.send, None)
-                    except StopIteration as end:
-                        value = end.value
-                    else:
-                        self.frontier.help()
-                        value = await driven(own, coroutine, future)
-                        turn_ends = now() + _LOOP_TURN_S  # it waited, so others have had their turn
-                except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-                    number = await self._failed_on_loop(worker, number, error, context, started)
-                    continue
-                ended = now()
-                if context.notes is not None:
-                    self._note_context(number, context)
-                number = complete(number, who, value, started, ended)
-            if number >= 0 and ended > turn_ends:
-                # Others on this loop get their turn; the unit that was just taken waits for it too.
-                await asyncio.sleep(0)
-                turn_ends = now() + _LOOP_TURN_S
-
-    async def _on_loop(self, worker: Worker, number: int, unit: AnyUnit, off_loop: OffLoop) -> int:
-        context, key = self._prepare(worker, number, unit)
-        if key is _HIT:
-            return self._next(worker)
-        started = self._announce(number, unit, context)
-        timer = None
-        try:
-            task = self._start_beside(worker, unit, context if self.fits else self.argument, off_loop)
-            if unit.timeout is not None:
-                cancel = None
-                if isinstance(task, asyncio.Task):
-                    cancel = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
-                timer = self._limit(worker, number, unit, cancel)
-            self.frontier.help()
-            value = await task
-            if is_awaitable(value):
-                value = await asyncio.get_running_loop().create_task(awaited(value), context=worker.variables.copy())
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-            return await self._failed_on_loop(worker, number, error, context, started)
-        finally:
-            if timer is not None:
-                self.timers.cancel(timer)
-        return self._succeeded(worker, number, value, context, started, key)
-
-    @staticmethod
-    def _start_beside(worker: Worker, unit: AnyUnit, argument: Any, off_loop: OffLoop) -> "asyncio.Future[Any]":
-        """Start a unit in a task or thread of its own, because it blocks or may have to be given up."""
-        variables = worker.variables.copy()
-        if is_coroutine_function(unit.function):
-            coroutine: Any = unit.function(argument)
-            return asyncio.get_running_loop().create_task(coroutine, context=variables)
-        return off_loop(functools.partial(variables.run, unit.function, argument), worker)
-
-    async def _failed_on_loop(
-        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
-    ) -> int:
-        substitute = self._verdict(worker, number, error, context, started)
-        if isinstance(substitute, Substitute) and is_awaitable(substitute.value):
-            try:
-                substitute = Substitute(await substitute.value)
-            except Exception as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
-                return self._after(worker, self._fallback_failed(worker, number, error, raised, started))
-        return self._stand_in(worker, number, substitute, started, error)
-
     # ---- as a job for a pool
 
-    def job(self, worker: Worker, number: int) -> Job | None:
+    def job(self, worker: Worker, number: int) -> Job | int:
         """One attempt of a unit, to be called in a pool.
 
         Args:
@@ -252,15 +226,18 @@ class Attempts:
             number: A unit that was taken.
 
         Returns:
-            The job; None where the result was in the cache and the unit is settled already.
+            The job; or, where the unit is settled already (its result was in the cache), the next unit for this place, or `NONE_READY`.
         """
         unit = self.ledger.plan.nodes[number]
-        context, key = self._prepare(worker, number, unit)
-        if key is _HIT:
-            return None
-        worker.key = key
-        self._announce(number, unit, context)
-        worker.timer = self._limit(worker, number, unit)
+        expired = self.passed_on(number)
+        if expired is not None:
+            return self._fall_back(worker, number, expired.error, expired.context, expired.started, TIMEOUT)
+        opening = self.open(worker, number, unit)
+        if isinstance(opening, int):
+            return opening
+        context, worker.key = opening
+        self.announce(worker, number, unit, context)
+        worker.timer = self.limit(worker, number, unit)
         return Job(unit.id, unit.function, context if self.fits else self.argument, context, worker.variables.copy())
 
     def job_done(self, worker: Worker, number: int, outcome: JobOutcome | BaseException) -> int:
@@ -285,153 +262,219 @@ class Attempts:
             if isinstance(outcome, concurrent.futures.BrokenExecutor):
                 error = WorkerLostError(self.ledger.plan.nodes[number].id, f"{type(outcome).__name__}: {outcome}")
                 error.__cause__ = outcome
-            return self._failed(worker, number, error, context, 0.0)
-        if outcome.metrics or outcome.writes:
-            self.ledger.note(number, metrics=outcome.metrics, writes=outcome.writes)
+            return self._failed(worker, number, error, context, worker.started)
         if outcome.error is None:
-            return self._succeeded(worker, number, outcome.value, context, outcome.started, worker.key)
+            notes = _notes(context.attempt, outcome.metrics, outcome.writes)
+            return self.succeeded(worker, number, outcome.value, outcome.started, notes, worker.key)
         if outcome.error.__traceback__ is None:
-            outcome.error.add_note(f"in the worker:\n{outcome.trace}")
-        return self._failed(worker, number, outcome.error, context, outcome.started)
+            add_note(outcome.error, f"in the worker:\n{outcome.trace}")
+        notes = _notes(context.attempt, outcome.metrics, outcome.writes)
+        settled = self.judge(worker, number, outcome.error, outcome.started, notes)
+        if settled is None:
+            return self._fall_back(worker, number, outcome.error, context, outcome.started, FAILED)
+        return self.after(worker, settled)
 
     # ---- before the call
 
-    def _prepare(self, worker: Worker, number: int, unit: AnyUnit) -> tuple[ExecutionContext, Any]:
-        """The context of the next attempt, and the cache key: None without one, `_HIT` where the unit is settled already."""
+    def passed_on(self, number: int) -> Expired | None:
+        """What there is to know of a unit that was taken from another worker, since its last attempt had run out of time.
+
+        Returns:
+            None for a unit that is to be tried.
+        """
+        # Filled before the unit is handed out again, and both under the frontier's lock: whoever takes that unit sees it.
+        if not self._expired:
+            return None
+        with self._lock:
+            return self._expired.pop(number, None)
+
+    def open(self, worker: Worker, number: int, unit: AnyUnit) -> tuple[ExecutionContext, str | None] | int:
+        """Begin the next attempt.
+
+        Returns:
+            Its context, and the key under which the result is to be cached; or, where the result was in the cache, the next unit
+            for this worker.
+        """
         context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
             self.home, number, self.ledger.notes_of(number).attempts
         )
-        if self.cache is None or not unit.get_metadata("cacheable", False):
+        if self.cache is None or not unit.get_metadata("cacheable", default=False):
             return context, None
-        return context, self._look_up(self.cache, number, unit, context)
+        key = self._key(unit, context)
+        if key is None:
+            return context, None
+        value = _asked(self.cache, "get", unit, key)
+        if value is MISS:
+            return context, key
+        worker.context = None
+        return self.settlement.value(number, worker.number, value, cached=True)
 
-    def _look_up(self, cache: Cache, number: int, unit: AnyUnit, context: ExecutionContext) -> Any:
+    def _key(self, unit: AnyUnit, context: ExecutionContext) -> str | None:
         try:
-            key = self.policies.cache_key(
+            return self.policies.cache_key(
                 unit, context if self.fits else {"context": self.argument, **context.unit_results}
             )
         except UncacheableError as error:
             _log.warning("%s", error)
             return None
-        if key is None:
-            return None
-        value = _asked(cache, "get", unit, key)
-        if value is MISS:
-            return key
-        self.settlement.value(number, None, value, cached=True)
-        return _HIT
 
-    def _announce(self, number: int, unit: AnyUnit, context: ExecutionContext) -> float:
-        started = self.clock.now()
+    def announce(self, worker: Worker, number: int, unit: AnyUnit, context: ExecutionContext) -> float:
+        """Say that an attempt begins.
+
+        Returns:
+            When.
+        """
+        worker.started = started = self.clock.now()
         if context.attempt == 1 and unit.retry.stop_after_s is not None:
             self.ledger.note(number, first_started=started)
         if self.listeners.hear(UnitStarted):
             self.listeners.tell(UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started))
         return started
 
-    def _limit(
-        self, worker: Worker, number: int, unit: AnyUnit, cancel: Callable[[], object] | None = None
-    ) -> Timer | None:
+    def limit(self, worker: Worker, number: int, unit: AnyUnit) -> Timer | None:
+        """Have an attempt ended when its time is up.
+
+        Returns:
+            The timer, to be cancelled when the attempt is over; None where there is no limit.
+        """
         if unit.timeout is None:
             return None
         return self.timers.add(
-            self.clock.now() + unit.timeout, functools.partial(self._expire, worker, number, unit.timeout, cancel)
+            worker.started + unit.timeout, functools.partial(self._expire, worker, number, unit.timeout)
         )
 
-    def _expire(self, worker: Worker, number: int, limit_s: float, cancel: Callable[[], object] | None) -> None:
+    def _expire(self, worker: Worker, number: int, limit_s: float) -> None:
         """The coordinator's: an attempt has used up its time."""
         context, awaiting = worker.context, worker.awaiting
         if context is None or self.frontier.owner(number) != worker.number:
             return  # it has ended in this very moment
-        stop = cancel if awaiting is None else awaiting.cancel
-        error = UnitTimeoutError(self.ledger.plan.nodes[number].id, limit_s, stop is None)
-        verdict = self.settlement.attempt_failed(number, worker.number, error, TIMEOUT, 0.0, context)
-        if isinstance(verdict, Substitute):
-            value = self._await_elsewhere(worker, verdict.value) if is_awaitable(verdict.value) else verdict.value
-            verdict = self.settlement.value(number, worker.number, value, error=error, used_fallback=True)
-        if verdict and not self.crew.give_up(worker, number, replace=True):
+        error = UnitTimeoutError(self.ledger.plan.nodes[number].id, limit_s, awaiting is None)
+        taken = self.settlement.retry(number, worker.number, error, worker.started)
+        if taken is None:
+            with self._lock:
+                self._expired[number] = Expired(error, context, worker.started)
+            taken = self.frontier.pass_on(number, worker.number)
+            if not taken:
+                self.passed_on(number)
+        if not taken:
+            return
+        if not self.crew.give_up(worker, number, stoppable=awaiting is not None):
             self.too_many_abandoned()
-        if stop is not None:
-            stop()
+        awaiting = worker.awaiting  # again: either we see it now, or the worker sees that it was given up
+        if awaiting is not None:
+            awaiting.cancel()
+        self.stop_inside(worker)
 
     # ---- after the call
 
-    def _succeeded(
-        self, worker: Worker, number: int, value: Any, context: ExecutionContext, started: float, key: str | None
+    def succeeded(
+        self, worker: Worker, number: int, value: Any, started: float, notes: dict[str, Any], key: str | None
     ) -> int:
+        """End a unit whose attempt returned a value.
+
+        Returns:
+            The next unit for this worker, `NONE_READY`, or `LOST`.
+        """
         if key is not None and self.cache is not None:
             _asked(self.cache, "put", self.ledger.plan.nodes[number], key, value)
-        if context.notes is not None:
-            self._note_context(number, context)
-        if context.attempt > 1:
-            self.ledger.note(number, error=None)
-        if not self.listeners:
-            worker.context = None
+        worker.context = None
+        if not notes and not self.listeners:
             return self.frontier.complete(number, worker.number, value, started, self.clock.now())
-        return self._after(worker, self.settlement.value(number, worker.number, value, started))
+        if notes:
+            notes["error"] = None  # that of an earlier attempt
+        return self.settlement.value(number, worker.number, value, started, **notes)
 
-    def _failed(
-        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
-    ) -> int:
-        substitute = self._verdict(worker, number, error, context, started)
-        if isinstance(substitute, Substitute) and is_awaitable(substitute.value):
-            try:
-                substitute = Substitute(self._await_elsewhere(worker, substitute.value))
-            except Exception as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
-                return self._after(worker, self._fallback_failed(worker, number, error, raised, started))
-        return self._stand_in(worker, number, substitute, started, error)
+    def judge(
+        self, worker: Worker, number: int, error: BaseException, started: float, notes: dict[str, Any]
+    ) -> bool | None:
+        """Decide what a failed attempt means, short of a fallback.
 
-    def _verdict(
-        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
-    ) -> Substitute | bool:
-        if isinstance(error, PluginError):
-            raise error
-        if context.notes is not None:
-            self._note_context(number, context)
-        if isinstance(error, KeyboardInterrupt) and self.interrupted():
-            return self.settlement.failure(number, worker.number, error, CANCELED, started)
-        if isinstance(error, _CANCELLATIONS) and self.frontier.halted is not None:
-            return self.settlement.failure(number, worker.number, error, CANCELED, started)
-        return self.settlement.attempt_failed(number, worker.number, error, FAILED, started, context)
+        Returns:
+            None where the last attempt has failed, and the unit is still to be ended; else whether it was this worker's to settle.
+        """
+        if self.frontier.owner(number) != worker.number:
+            return False
+        stopped = isinstance(error, KeyboardInterrupt) and self.interrupted()
+        if stopped or (self.frontier.halted is not None and is_cancellation(error)):
+            return self.settlement.failure(number, worker.number, error, CANCELED, started, **notes)
+        return self.settlement.retry(number, worker.number, error, started, **notes)
 
-    def _stand_in(
+    def offered(
+        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext
+    ) -> Substitute | None:
+        """Ask for what stands in for a unit whose last attempt failed, as a part of that unit.
+
+        Returns:
+            The substitute, whose value may still have to be awaited.
+        """
+        worker.context = context
+        attempts = self.ledger.notes_of(number).attempts
+        return worker.variables.copy().run(
+            self.policies.fallback, self.ledger.plan.nodes[number], error, attempts, context
+        )
+
+    def fallback_failed(self, error: BaseException, raised: BaseException) -> None:
+        """Note what a fallback raised on the error of its unit."""
+        if isinstance(raised, KeyboardInterrupt):
+            self.interrupted()
+        add_note(error, f"its fallback raised {type(raised).__name__}: {raised}")
+
+    def end(
         self,
         worker: Worker,
         number: int,
-        verdict: Substitute | bool,  # noqa: FBT001 - one answer of two kinds
-        started: float,
+        substitute: Substitute | None,
         error: BaseException,
+        started: float,
+        state: int,
+        notes: dict[str, Any],
     ) -> int:
-        if isinstance(verdict, Substitute):
-            verdict = self.settlement.value(
-                number, worker.number, verdict.value, started, error=error, used_fallback=True
-            )
-        return self._after(worker, verdict)
+        """End a unit whose last attempt failed: with a substitute, or in the given state.
 
-    def _fallback_failed(
-        self, worker: Worker, number: int, error: BaseException, raised: Exception, started: float
-    ) -> bool:
-        error.add_note(f"its fallback raised {type(raised).__name__}: {raised}")
-        return self.settlement.failure(number, worker.number, error, FAILED, started)
+        Returns:
+            The next unit for this worker, `NONE_READY`, or `LOST`.
+        """
+        if substitute is not None:
+            worker.context = None
+            notes = {**notes, "error": error, "used_fallback": True}
+            return self.settlement.value(number, worker.number, substitute.value, started, **notes)
+        return self.after(worker, self.settlement.failure(number, worker.number, error, state, started, **notes))
 
-    def _after(self, worker: Worker, settled: bool) -> int:  # noqa: FBT001 - private, and its only question
-        return self._next(worker) if settled else LOST
+    def after(self, worker: Worker, settled: bool) -> int:  # noqa: FBT001 - its only question
+        """Go on after a unit: with the next, unless it was somebody else's to settle.
 
-    def _next(self, worker: Worker) -> int:
+        Returns:
+            The next unit for this worker, `NONE_READY`, or `LOST`.
+        """
+        if not settled:
+            return LOST
         worker.context = None
         return self.frontier.take(worker.number)
 
-    def _note_context(self, number: int, context: ExecutionContext) -> None:
-        writes, metrics = context.writes(), context.metrics
-        if writes or metrics:
-            self.ledger.note(number, writes=writes, metrics=metrics)
+    # ---- the end
+
+    def dismiss(self, grace_s: float) -> None:
+        """Cancel what is left on the event loop for coroutines, if there is one."""
+        with self._lock:
+            thread = self._loop_thread
+        if thread is not None:
+            thread.dismiss(grace_s)
 
     def close(self, grace_s: float) -> None:
-        """Stop the event loop of coroutines, if there is one."""
+        """Stop that event loop."""
         with self._lock:
             thread, self._loop_thread = self._loop_thread, None
         if thread is not None:
             thread.close(grace_s)
+
+
+def notes_of(context: ExecutionContext) -> dict[str, Any]:
+    """What an attempt leaves to be noted: metrics and writes, if any; of a further attempt always, in place of the former's."""
+    return {} if context.notes is None else _notes(context.attempt, context.metrics, context.writes())
+
+
+def _notes(attempt: int, metrics: Mapping[str, Any], writes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"metrics": metrics, "writes": writes} if attempt > 1 or metrics or writes else {}
 
 
 def _asked(cache: Cache, method: str, unit: AnyUnit, *arguments: Any) -> Any:

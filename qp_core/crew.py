@@ -1,11 +1,9 @@
 """Run: the workers of a run, and those that had to be given up."""
 
-import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -13,6 +11,9 @@ from qp_core.budget import Budget
 from qp_core.clock import Timer
 from qp_core.context import ExecutionContext, running
 from qp_core.frontier import Frontier
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Enclosing(Protocol):
@@ -29,6 +30,14 @@ class Enclosing(Protocol):
         ...
 
 
+class Cancelable(Protocol):
+    """What a worker waits for while a coroutine of its unit runs elsewhere."""
+
+    def cancel(self) -> object:
+        """Cancel the coroutine; from any thread, without waiting."""
+        ...
+
+
 @attrs.define(eq=False)
 class Worker:
     """What runs one unit of a run at a time: a thread, a task on an event loop, or a place in a pool.
@@ -38,8 +47,10 @@ class Worker:
         run: The run it works for.
         variables: The context variables that its units start from; each unit runs in a copy.
         context: The context of the unit that it runs now; None between units.
-        awaiting: What it waits for, where a coroutine of its unit runs elsewhere.
+        started: When its present attempt began.
+        awaiting: What it waits for, where a coroutine of its unit runs in a task of its own.
         still_busy: Whether it still runs its unit; asked of abandoned workers when the run is over.
+        let_go: Called when it is given up, to let go of the thread that its unit keeps.
         task: The task that it is, on an event loop.
         timer: What will end its unit's time, for a place in a pool.
         key: Where the unit's result will be cached, for a place in a pool.
@@ -50,12 +61,15 @@ class Worker:
     run: Enclosing
     variables: contextvars.Context
     context: ExecutionContext | None = None
-    awaiting: "Future[Any] | None" = None
+    started: float = 0.0
+    awaiting: Cancelable | None = None
     still_busy: Callable[[], bool] | None = None
+    let_go: Callable[[], object] | None = None
     task: "asyncio.Task[None] | None" = None
     timer: Timer | None = None
     key: str | None = None
     abandoned: bool = False
+    _lent: Budget | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -64,10 +78,19 @@ class Worker:
             return self.still_busy()
         return self.task is not None and not self.task.done()
 
-    @property
-    def budget(self) -> Budget:
-        """The run's budget, for a run that is nested in this worker's unit."""
-        return self.run.budget
+    def lend(self) -> Budget | None:
+        """The budget of a run that is nested in this worker's unit: the unit's own slot, shared by all that are nested in it.
+
+        Returns:
+            None where this worker's run has no bound.
+        """
+        outer = self.run.budget
+        if outer.unbounded:
+            return None
+        with outer.lock:
+            if self._lent is None:
+                self._lent = Budget(1, outer)
+            return self._lent
 
 
 class Crew:
@@ -79,7 +102,7 @@ class Crew:
     """
 
     most_abandoned = 64
-    """So many workers are given up and replaced; then the run is halted, for each may hold a thread for ever."""
+    """So many workers that cannot be stopped are given up and replaced; then the run is halted, for each may hold a thread for ever."""
 
     def __init__(self, run: Enclosing, frontier: Frontier) -> None:
         self._run = run
@@ -90,6 +113,7 @@ class Crew:
         self._workers: dict[int, Worker] = {}
         self.given_up: list[tuple[int, Worker]] = []
         """The units that were given up, each with its worker."""
+        self._stuck: list[Worker] = []
 
     def new(self) -> Worker:
         """Make a worker with a number of its own.
@@ -132,32 +156,37 @@ class Crew:
             return self._workers.get(number)
 
     def cancel_awaiting(self) -> None:
-        """Cancel the coroutines that workers wait for."""
+        """Cancel the coroutines that threads wait for; those that tasks wait for are cancelled with them."""
         with self._lock:
-            workers = list(self._workers.values())
+            workers = [worker for worker in self._workers.values() if worker.task is None]
         for worker in workers:
             awaiting = worker.awaiting
             if awaiting is not None:
                 awaiting.cancel()
 
-    def give_up(self, worker: Worker, unit: int, *, replace: bool) -> bool:
-        """Count a worker no longer, since its unit cannot be stopped, and let another come in its place.
+    def give_up(self, worker: Worker, unit: int, *, stoppable: bool) -> bool:
+        """Count a worker no longer, since its unit may go on running, and let another come in its place.
 
         Args:
             worker: The worker; it finds out when its unit ends.
             unit: The unit that it runs.
-            replace: Whether another may come.
+            stoppable: Whether the unit was told to stop, so that it will hardly go on for ever.
 
         Returns:
-            False where too many have been given up already.
+            False where too many are busy that cannot be stopped.
         """
         worker.abandoned = True
         worker.context = None
         with self._lock:
-            self._workers.pop(worker.number, None)
+            gone = self._workers.pop(worker.number, None) is None
             self.given_up.append((unit, worker))
-            too_many = len(self.given_up) >= self.most_abandoned
-        self._frontier.leave()
-        if replace and not too_many:
-            self._frontier.help()
+            if not stoppable:
+                self._stuck.append(worker)
+                if len(self._stuck) >= self.most_abandoned:
+                    self._stuck = [one for one in self._stuck if one.is_busy]
+            too_many = len(self._stuck) >= self.most_abandoned
+        if worker.let_go is not None:
+            worker.let_go()
+        if not gone:
+            self._frontier.leave()
         return not too_many

@@ -21,7 +21,7 @@ import heapq
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from qp_core.budget import Budget, nothing
@@ -34,6 +34,8 @@ NONE_READY = -1
 """What is taken when nothing is ready."""
 LOST = -2
 """What a worker is told whose unit was settled by somebody else: it was abandoned, and must go."""
+NOBODY = -1
+"""The worker of a unit that was taken from its worker, and is to be ended by another."""
 
 
 class _Gate:
@@ -214,12 +216,16 @@ class Frontier:
                 return NONE_READY
 
     def _next(self, worker: int) -> int:
-        ready = self._ready
-        if not ready:
-            return NONE_READY
-        number: int = ready.popleft() if self._rank is None else self._by_rank[heapq.heappop(ready)]
-        self._states[number] = RUNNING
-        self._workers[number] = worker
+        ready, states, workers = self._ready, self._states, self._workers
+        number = NONE_READY
+        while number < 0:
+            if not ready:
+                return NONE_READY
+            number = ready.popleft() if self._rank is None else self._by_rank[heapq.heappop(ready)]
+            if states[number] != PENDING and (states[number] != RUNNING or workers[number] != NOBODY):
+                number = NONE_READY  # passed on, and ended by the coordinator before anybody came for it
+        states[number] = RUNNING
+        workers[number] = worker
         if ready and self._eager and self._crew < self._limit:
             self._call_for_help()
         return number
@@ -243,7 +249,7 @@ class Frontier:
             self._values[number] = value
             self._started[number] = started
             self._ended[number] = ended
-            # From here on `_release`, written out: the one place where a call's cost per unit shows.
+            # From here on `release`, written out: the one place where a call's cost per unit shows.
             left = self._left
             following = NONE_READY
             if self._rank is None:
@@ -277,7 +283,14 @@ class Frontier:
             lock.release()
 
     def claim(
-        self, number: int, worker: int | None, state: int, value: Any = None, started: float = 0.0, ended: float = 0.0
+        self,
+        number: int,
+        worker: int | None,
+        state: int,
+        value: Any = None,
+        started: float = 0.0,
+        ended: float = 0.0,
+        notes: Mapping[str, Any] | None = None,
     ) -> bool:
         """Settle a running unit without yet telling its children; the first who claims it wins.
 
@@ -290,6 +303,7 @@ class Frontier:
             value: Its result.
             started: When the attempt began; 0.0 keeps what is there.
             ended: When it ended.
+            notes: What is worth noting; written only by who wins.
 
         Returns:
             False where somebody else has settled it.
@@ -304,17 +318,51 @@ class Frontier:
                 ledger.started[number] = started
             if ended:
                 ledger.ended[number] = ended
+            if notes:
+                ledger.note(number, **notes)
             return True
 
-    def release(self, number: int) -> None:
-        """Let the children of a claimed, completed unit become ready."""
+    def release(self, number: int, worker: int) -> int:
+        """Let the children of a claimed, completed unit become ready, and take one unit, as `complete` does.
+
+        Returns:
+            The next unit for this worker, or `NONE_READY`.
+        """
         with self._lock:
             left = self._left
+            following = NONE_READY
             for child in self._children[number]:
                 left[child] -= 1
                 if not left[child]:
-                    self._push(child)
-            self._end([number])
+                    if following < 0 and self._rank is None:
+                        following = child
+                    else:
+                        self._push(child)
+            self._count_ended([number])
+            if following < 0:
+                following = self._next(worker)
+            else:
+                self._states[following] = RUNNING
+                self._workers[following] = worker
+                if self._ready and self._eager:
+                    self._call_for_help()
+            return following
+
+    def pass_on(self, number: int, worker: int) -> bool:
+        """Take a running unit from its worker, and have it handed out again, next of all: whoever gets it has to end it.
+
+        Returns:
+            False where somebody else has settled it.
+        """
+        with self._lock:
+            if self._states[number] != RUNNING or self._workers[number] != worker:
+                return False
+            self._workers[number] = NOBODY
+            if self._rank is None:
+                self._ready.appendleft(number)
+            else:
+                self._push(number)
+            return True
 
     def skip_cone(self, root: int) -> list[int]:
         """Skip everything that waits for a claimed unit, directly or not. O(edges of what is skipped).
@@ -341,17 +389,17 @@ class Frontier:
     def end(self, numbers: Sequence[int]) -> None:
         """Count claimed, skipped or cancelled units as ended."""
         with self._lock:
-            self._end(numbers)
+            self._count_ended(numbers)
+            if self._open and self._ready and self._eager:
+                self._call_for_help()
 
-    def _end(self, numbers: Sequence[int]) -> None:
+    def _count_ended(self, numbers: Sequence[int]) -> None:
         self._open -= len(numbers)
         if self._uses is not None:
             for number in numbers:
                 self._free_needs_of(number)
         if not self._open:
             self._finish()
-        elif self._ready and self._eager:
-            self._call_for_help()
 
     def _free_needs_of(self, number: int) -> None:
         uses = self._uses
@@ -387,8 +435,11 @@ class Frontier:
             if self.halted is not None or not self._open:
                 return []
             self.halted = reason
-            self._ready.clear()
             states, left = self._ledger.states, self._left
+            # What was passed on is begun already, and still has to be ended.
+            begun = [one for one in self._ready if states[one if self._rank is None else self._by_rank[one]] == RUNNING]
+            self._ready.clear()
+            self._ready.extend(sorted(begun) if self._rank is not None else begun)
             canceled = [number for number, state in enumerate(states) if state == PENDING]
             for number in canceled:
                 states[number] = CANCELED
@@ -430,6 +481,13 @@ class Frontier:
                 found.append(number)
                 number = states.find(RUNNING, number + 1)
             return found
+
+    @property
+    def idle(self) -> bool:
+        """Whether only time can bring the run on: nothing is ready, and no worker is at work or on its way."""
+        with self._lock:
+            # Where workers are not spawned, the only one is the one that asks.
+            return not self._ready and (self._spawn is None or not self._crew)
 
     @property
     def over(self) -> bool:

@@ -1,19 +1,17 @@
 """Run: one attempt of one unit as an object that any pool can call, in this process or another."""
 
-import asyncio
 import contextvars
 import pickle
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 
 from qp_core.context import ExecutionContext
-from qp_core.loop import awaited, is_awaitable
 from qp_core.report import ErrorSummary
-from qp_core.vocabulary import UnitId
+from qp_core.vocabulary import UnitId, is_awaitable
 
 
 @attrs.frozen
@@ -72,7 +70,7 @@ class Job:
         try:
             value = self._run(self.function, self.argument)
             if is_awaitable(value):
-                value = self._run(asyncio.run, awaited(value))
+                value = self._run(_awaited, value)
         except BaseException as raised:  # noqa: BLE001 - whatever a unit raises is its outcome, and must not hurt the pool
             value, error = None, raised  # not the coroutine that raised: it could not travel back
         trace = "" if error is None else "".join(traceback.format_exception(error))
@@ -89,6 +87,14 @@ class Job:
         same = self.argument is self.context
         packed = cloudpickle.dumps((self.function, None if same else self.argument, self.context))
         return _PackedJob, (self.unit_id, packed, same)
+
+
+def _awaited(value: Awaitable[Any]) -> Any:
+    import asyncio  # noqa: PLC0415 - with the first coroutine
+
+    from qp_core.loop import contained, opened  # noqa: PLC0415 - likewise
+
+    return opened(asyncio.run(contained(value)))
 
 
 @attrs.frozen

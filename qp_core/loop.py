@@ -1,7 +1,12 @@
-"""Run: coroutines of units — driven inside a task that is there already, or on a loop in a thread of its own."""
+"""Run: coroutines of units on event loops — in a task that is there already, in one of their own, or on a loop in a thread beside.
+
+What a coroutine raises leaves its task as a value (`Raised`), never as an exception: asyncio lets SystemExit and
+KeyboardInterrupt stop the whole loop, and futures refuse StopIteration. This module and `attempt_async` are the only ones that
+need asyncio, and are imported with the first coroutine: it takes longer to import than all of the core.
+"""
 
 import asyncio
-import inspect
+import contextlib
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -9,26 +14,45 @@ from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
 
+import attrs
 
-def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling this only makes a coroutine, so that the call itself cannot block.
+
+@attrs.frozen
+class Raised:
+    """An exception on its way out of a task or thread, as a value."""
+
+    error: BaseException
+
+
+def opened(value: Any) -> Any:
+    """Take what came out of a task or thread.
 
     Returns:
-        False also for functions of which only the result tells (decorated, or returning an awaitable).
+        The value, if it was one.
+
+    Raises:
+        BaseException: What was raised in there.
     """
-    if type(function) is types.FunctionType:
-        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    if type(value) is Raised:
+        raise value.error
+    return value
 
 
-def is_awaitable(value: object) -> bool:
-    """Whether a unit's result has to be awaited first: a coroutine, a future, or anything else with `__await__`."""
-    return hasattr(type(value), "__await__")
+async def contained(value: Awaitable[Any]) -> Any:
+    """Await anything awaitable, as the coroutine that a task is made of; only its being cancelled leaves the task as an exception.
 
+    Returns:
+        The result, or `Raised`.
 
-async def awaited(value: Awaitable[Any]) -> Any:
-    """Await anything awaitable, as the coroutine that a task must be made of."""
-    return await value
+    Raises:
+        CancelledError: The task was cancelled.
+    """
+    try:
+        return await value
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - carried on by `opened`
+        return Raised(error)
 
 
 @types.coroutine
@@ -48,6 +72,7 @@ def driven(variables: Context, coroutine: Coroutine[Any, Any, Any], future: Any)
     Returns:
         Its result.
     """
+    step: Callable[[Any], Any]
     while True:
         try:
             sent = yield future
@@ -59,6 +84,53 @@ def driven(variables: Context, coroutine: Coroutine[Any, Any, Any], future: Any)
             future = variables.run(step, argument)
         except StopIteration as end:
             return end.value
+
+
+class Awaited:
+    """Something that is awaited in a task on a loop; made, cancelled and waited for from any thread.
+
+    Args:
+        loop: The loop.
+        value: What to await there.
+        variables: The context variables to do it in.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, value: Awaitable[Any], variables: Context) -> None:
+        self._loop = loop
+        self._ended: Future[Any] = Future()
+        self._task: asyncio.Task[Any] | None = None
+        self._unwanted = False
+        loop.call_soon_threadsafe(self._start, value, variables)
+
+    def _start(self, value: Awaitable[Any], variables: Context) -> None:
+        self._task = self._loop.create_task(contained(value), context=variables)
+        self._task.add_done_callback(self._end)
+        if self._unwanted:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._ended.set_result(Raised(asyncio.CancelledError()) if task.cancelled() else task.result())
+
+    def cancel(self) -> None:
+        """Cancel the task. Returns at once; `result` returns when the task has really ended."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs there
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        self._unwanted = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self) -> Any:
+        """Wait for the end, in a thread that may block.
+
+        Returns:
+            The result.
+
+        Raises:
+            BaseException: What was raised instead.
+        """
+        return opened(self._ended.result())
 
 
 class LoopThread:
@@ -76,67 +148,75 @@ class LoopThread:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
 
-    def submit(self, value: Awaitable[Any], variables: Context) -> "Future[Any]":
-        """Await something on the loop.
-
-        Args:
-            value: What to await.
-            variables: The context variables to do it in.
-
-        Returns:
-            A future of its result; cancelling it cancels the task.
-        """
-        return variables.run(asyncio.run_coroutine_threadsafe, awaited(value), self.loop)
+    def dismiss(self, grace_s: float) -> bool:
+        """Cancel what is left, and let async generators finish; see `dismiss`."""
+        return dismiss(self.loop, lambda: asyncio.all_tasks(self.loop), grace_s, generators=True)
 
     def close(self, grace_s: float) -> bool:
-        """Cancel what is left, let async generators finish, stop the loop and join its thread.
+        """Stop the loop and join its thread.
 
         Args:
-            grace_s: The longest wait for tasks that do not end when they are cancelled.
+            grace_s: The longest wait.
 
         Returns:
-            False where a task did not end: then the thread may be left behind; it does not keep the interpreter alive.
+            False where a unit blocks the loop: then the thread is left behind; it does not keep the interpreter alive.
         """
-        ended = asyncio.run_coroutine_threadsafe(_dismiss(grace_s), self.loop)
-        try:
-            clean = ended.result(2 * grace_s)
-        except TimeoutError:
-            clean = False  # the loop itself is blocked by a unit
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(grace_s)
-        if self._thread.is_alive():
-            return False
-        self.loop.close()
-        return clean
+        return not self._thread.is_alive()
 
 
-async def _dismiss(grace_s: float) -> bool:
-    """Cancel every other task of the running loop and wait for it; whether all of them ended."""
-    loop = asyncio.get_running_loop()
-    others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
-    clean = await dismiss(others, grace_s)
-    await loop.shutdown_asyncgens()
-    return clean
-
-
-async def dismiss(tasks: "set[asyncio.Task[Any]]", grace_s: float) -> bool:
-    """Cancel tasks of the running loop and wait for them.
+def dismiss(
+    loop: asyncio.AbstractEventLoop,
+    tasks: "Callable[[], set[asyncio.Task[Any]]]",
+    grace_s: float,
+    *,
+    generators: bool = False,
+) -> bool:
+    """Cancel tasks of a loop that runs in another thread, and wait for them.
 
     Args:
-        tasks: The tasks.
-        grace_s: The longest wait.
+        loop: The loop.
+        tasks: Which tasks; called on the loop.
+        grace_s: The longest wait for them.
+        generators: Whether to let the loop's async generators finish too.
 
     Returns:
-        Whether all of them ended.
+        Whether all of them ended; False also where the loop is closed or blocked.
     """
+    ended: Future[bool] = Future()
+
+    def begin() -> None:
+        if ended.set_running_or_notify_cancel():
+            job = loop.create_task(_dismissed(tasks(), grace_s, generators=generators))
+            job.add_done_callback(lambda job: ended.set_result(not job.cancelled() and job.result()))
+
+    try:
+        loop.call_soon_threadsafe(begin)
+    except RuntimeError:  # the loop is closed
+        return False
+    try:
+        return ended.result(2 * grace_s)
+    except TimeoutError:
+        ended.cancel()
+        return False
+
+
+async def _dismissed(tasks: "set[asyncio.Task[Any]]", grace_s: float, *, generators: bool) -> bool:
     for task in tasks:
         task.cancel()
-    if not tasks:
-        return True
-    _, stubborn = await asyncio.wait(tasks, timeout=grace_s)
+    stubborn: set[asyncio.Task[Any]] = set()
+    if tasks:
+        _, stubborn = await asyncio.wait(tasks, timeout=grace_s)
     for task in stubborn:
         # They are reported as abandoned; asyncio's own message would come at some random time later.
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - asyncio offers no other way
+    if generators:
+        await asyncio.get_running_loop().shutdown_asyncgens()
     return not stubborn

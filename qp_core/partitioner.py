@@ -1,7 +1,7 @@
 """The face: add units, look at the plan, execute, read what came of it. Holds no algorithm."""
 
-import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -19,6 +19,9 @@ from qp_core.settings import Settings
 from qp_core.telemetry import UnitFinished
 from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy
 from qp_core.vocabulary import ExecutionMode, R, T, UnitFunction, UnitId, UnitState
+
+_LEFT = "canceled"
+"""Why a run was stopped that nobody waits for any more."""
 
 
 class _Latest:
@@ -246,6 +249,8 @@ class QuantumPartitioner(Generic[T, R]):
         Raises:
             CancelledError: The awaiting task was cancelled; what had completed is in `get_partial_results()`.
         """
+        import asyncio  # noqa: PLC0415 - it takes longer to import than all of the core
+
         launch = self._launched(context, options)
         run = launch.run
         loop = run.loop = asyncio.get_running_loop()
@@ -262,11 +267,11 @@ class QuantumPartitioner(Generic[T, R]):
         try:
             await asyncio.shield(over)
         except asyncio.CancelledError:
-            run.interrupt()
+            run.interrupt(_LEFT)
             try:
                 await asyncio.shield(over)
             except asyncio.CancelledError:  # again: at once
-                run.interrupt()
+                run.interrupt(_LEFT)
                 await asyncio.shield(over)
             raise
         return launch.conclude()
@@ -298,7 +303,7 @@ class QuantumPartitioner(Generic[T, R]):
                 yield end.unit_id, end
         finally:
             if not run.over:
-                run.post(run.interrupt)
+                run.post(functools.partial(run.interrupt, _LEFT))
             thread.join()
         launch.conclude()
 
@@ -314,6 +319,8 @@ class QuantumPartitioner(Generic[T, R]):
         Yields:
             The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
         """
+        import asyncio  # noqa: PLC0415 - as above
+
         loop = asyncio.get_running_loop()
         ends: asyncio.Queue[UnitFinished | None] = asyncio.Queue()
         launch = self._launched(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
@@ -334,7 +341,7 @@ class QuantumPartitioner(Generic[T, R]):
                 yield end.unit_id, end
         finally:
             if end is not None or not run.over:
-                run.post(run.interrupt)
+                run.post(functools.partial(run.interrupt, _LEFT))
                 while await ends.get() is not None:
                     pass
         launch.conclude()

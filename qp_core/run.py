@@ -5,7 +5,6 @@ over) and `attend` (what the thread that waits for the run does: keep its time, 
 state passes through the frontier.
 """
 
-import asyncio
 import contextvars
 import functools
 import logging
@@ -14,11 +13,11 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from qp_core.attempt import Attempts, OffLoop
+from qp_core.attempt import Attempts, OffLoop, is_cancellation
 from qp_core.budget import Budget, Unbounded
 from qp_core.cache import Cache
 from qp_core.clock import Clock, Inbox, SystemClock, Timers
@@ -27,12 +26,15 @@ from qp_core.crew import Crew, Worker
 from qp_core.errors import PluginError, UnitTimeoutError, name_list
 from qp_core.frontier import LOST, NONE_READY, Frontier
 from qp_core.job import Job, JobOutcome
-from qp_core.ledger import CANCELED, RUNNING, TIMEOUT, Ledger
+from qp_core.ledger import CANCELED, TIMEOUT, Ledger
 from qp_core.plan import ExecutionPlan
 from qp_core.report import ExecutionResult, RunReport
 from qp_core.settlement import Policies, Settlement
 from qp_core.telemetry import Listeners, RunFinished, RunStarted
 from qp_core.vocabulary import UnitId, UnitState
+
+if TYPE_CHECKING:
+    import asyncio
 
 _log = logging.getLogger("qp_core")
 
@@ -113,6 +115,7 @@ class Run:
         self.options = options
         self.clock: Clock = clock or SystemClock()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._interrupted = False
         self.signals = 0
         self.guarded = threading.current_thread() is not threading.main_thread()
         self.here: Worker | None = None
@@ -123,8 +126,8 @@ class Run:
         self._nested: set[Run] = set()
         self._nested_lock = threading.Lock()
         self.budget: Budget = Unbounded() if options.max_workers is None else Budget(options.max_workers)
-        if isinstance(self._outer, Worker) and not self._outer.budget.unbounded:
-            self.budget = Budget(1, self._outer.budget)
+        if isinstance(self._outer, Worker):
+            self.budget = self._outer.lend() or self.budget
         self._stop: Callable[[], None] | None = None
         self._over = False
         self._broken: BaseException | None = None
@@ -186,6 +189,7 @@ class Run:
             argument=context,
             fits=fits,
             interrupted=self._meant_by_user,
+            stop_inside=self._stop_inside,
             too_many_abandoned=functools.partial(self.cancel, "too many units could not be stopped"),
         )
 
@@ -267,7 +271,7 @@ class Run:
             message()
 
     def _idle(self) -> bool:
-        return self._ledger.states.count(RUNNING) == 0
+        return self._frontier.idle
 
     def post(self, action: Callable[[], None]) -> None:
         """Have the attending thread do something; may be called from anywhere, also from `spawn`."""
@@ -305,10 +309,12 @@ class Run:
             worker: The current task's.
             off_loop: Runs a blocking call elsewhere.
         """
+        from qp_core import attempt_async  # noqa: PLC0415 - with the first coroutine: it needs asyncio
+
         try:
-            await self._attempts.serve_loop(worker, off_loop)
+            await attempt_async.serve(self._attempts, worker, off_loop)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a task; `finish` raises it
-            if self._frontier.halted is None or not isinstance(error, asyncio.CancelledError):
+            if self._frontier.halted is None or not is_cancellation(error):
                 self.break_off(error)
         self._crew.leave(worker)
 
@@ -323,9 +329,12 @@ class Run:
             self._crew.leave(worker)
         return number
 
-    def job(self, worker: Worker, number: int) -> Job | None:
-        """One attempt of a unit, to be called in a pool; see `Attempts.job`."""
-        return self._attempts.job(worker, number)
+    def job(self, worker: Worker, number: int) -> Job | int:
+        """One attempt of a unit, to be called in a pool; see `Attempts.job`. The place leaves where nothing is ready for it."""
+        job = self._attempts.job(worker, number)
+        if job == NONE_READY:
+            self._crew.leave(worker)
+        return job
 
     def job_done(self, worker: Worker, number: int, outcome: JobOutcome | BaseException) -> int:
         """Settle what a job came to; see `Attempts.job_done`. The place leaves where nothing is ready for it."""
@@ -367,17 +376,27 @@ class Run:
         with self._nested_lock:
             return list(self._nested)
 
-    def interrupt(self) -> None:
+    def _stop_inside(self, worker: Worker) -> None:
+        for nested in self._inside():
+            if nested.is_inside(worker):
+                nested.cancel("the unit around it was given up")
+
+    def is_inside(self, worker: Worker) -> bool:
+        """Whether this run is nested in the unit of that worker."""
+        return self._outer is worker
+
+    def interrupt(self, reason: str = "interrupted") -> None:
         """Ctrl-C: the first time, running units may go on for the grace; the second time, stop at once."""
-        if self._frontier.halted == "interrupted":
+        if self._interrupted:
             self._stop_and_give_up()
             return
-        self.halt_aside()
+        self.halt_aside(reason)
         self._timers.add(self.clock.now() + self.options.grace_s, self._stop_and_give_up)
 
-    def halt_aside(self) -> None:
+    def halt_aside(self, reason: str = "interrupted") -> None:
         """The same as the first `interrupt`, from a thread beside the one that runs the units and has no time to attend."""
-        self._settlement.halt("interrupted")
+        self._interrupted = True
+        self._settlement.halt(reason)
         for nested in self._inside():
             nested.post(nested.interrupt)
 
@@ -403,14 +422,18 @@ class Run:
         self._stop_running()
 
     def _give_up_running(self, why: str, state: int = CANCELED) -> None:
+        from asyncio import CancelledError  # noqa: PLC0415 - asyncio takes longer to import than all of the core
+
         for number in self._frontier.at_work():
             unit_id = self.plan.nodes[number].id
-            error: BaseException = asyncio.CancelledError(f"unit {unit_id!r} was given up, because {why}")
-            if state == TIMEOUT:
-                error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, self._stop is None, f"run's {why}")
             worker = self._crew.of_number(self._frontier.owner(number))
-            if self._settlement.failure(number, None, error, state) and worker is not None:
-                self._crew.give_up(worker, number, replace=False)
+            stoppable = self._stop is not None or (worker is not None and worker.awaiting is not None)
+            error: BaseException = CancelledError(f"unit {unit_id!r} was given up, because {why}")
+            if state == TIMEOUT:
+                error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, not stoppable, f"run's {why}")
+            started = 0.0 if worker is None else worker.started
+            if self._settlement.failure(number, None, error, state, started) and worker is not None:
+                self._crew.give_up(worker, number, stoppable=stoppable)
 
     def break_off(self, error: BaseException) -> None:
         """End the run at once, because something beside its units went wrong; `finish` raises the error."""
@@ -452,12 +475,13 @@ class Run:
             still = [self.plan.nodes[number].id for number in self._frontier.at_work()]
             problem = f"returned before the run was over (still running: {name_list(still)})"
             self.break_off(PluginError(self.options.mode, "Executor.run", problem))
-        self._attempts.close(_LAST_MOMENT_S)
+        self._attempts.dismiss(_LAST_MOMENT_S)
         if isinstance(self._outer, Worker):
             self._outer.run.discharge(self)
         for number, worker in self._crew.given_up:
             if worker.is_busy:
                 self._ledger.note(number, abandoned=True)
+        self._attempts.close(_LAST_MOMENT_S)
         report = RunReport.of(
             self._ledger,
             self._zero,

@@ -16,7 +16,7 @@ from qp_core.clock import Clock, Timers
 from qp_core.context import ExecutionContext
 from qp_core.errors import PluginError
 from qp_core.fallback import Substitute
-from qp_core.frontier import Frontier
+from qp_core.frontier import LOST, NOBODY, Frontier
 from qp_core.ledger import CANCELED, COMPLETED, PENDING, STATES, Ledger
 from qp_core.telemetry import Listeners, UnitFinished, UnitRetrying
 from qp_core.unit import QuantumUnit
@@ -42,9 +42,14 @@ class Policies(Protocol):
 def _name_unit(error: BaseException, unit_id: UnitId, attempts: int) -> None:
     # In an ExceptionGroup or a traceback far away, the exception itself must say whose it is.
     note = f"raised by unit {unit_id!r}" + (f", attempt {attempts}" if attempts > 1 else "")
-    with contextlib.suppress(Exception):  # an exception of the user's may be frozen, such as a dataclass
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+    if note not in getattr(error, "__notes__", ()):
+        add_note(error, note)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to a unit's exception, if it takes any: it may be frozen, such as a dataclass."""
+    with contextlib.suppress(Exception):
+        error.add_note(note)
 
 
 def _asked_wait(unit: AnyUnit, attempts: int, error: BaseException, rng: random.Random) -> float:
@@ -98,30 +103,37 @@ class Settlement:
         self._rng = rng
         self._on_failure = on_failure
 
-    def value(self, number: int, worker: int | None, value: Any, started: float = 0.0, **notes: Any) -> bool:
+    def value(self, number: int, worker: int, value: Any, started: float = 0.0, **notes: Any) -> int:
         """End a unit with a result.
 
         Args:
             number: The unit.
-            worker: Who ran it; None where it does not matter.
+            worker: Who ran it.
             value: Its result.
             started: When the attempt began; 0.0 keeps what is noted.
-            **notes: What is worth noting (`cached`, `used_fallback`, `error`).
+            **notes: What is worth noting (`cached`, `used_fallback`, `error`, `metrics`, `writes`).
 
         Returns:
-            False where somebody else has settled it.
+            The next unit for this worker, `NONE_READY`, or `LOST` where somebody else has settled it.
         """
-        if not self._frontier.claim(number, worker, COMPLETED, value, started, self._clock.now()):
-            return False
+        if not self._frontier.claim(number, worker, COMPLETED, value, started, self._clock.now(), notes):
+            return LOST
         try:
-            if notes:
-                self._ledger.note(number, **notes)
             self.tell_finished(number)
-        finally:
-            self._frontier.release(number)
-        return True
+        except BaseException:  # an observer raised what nobody may stop: the worker goes, but its unit is ended
+            self._frontier.release(number, NOBODY)
+            raise
+        return self._frontier.release(number, worker)
 
-    def failure(self, number: int, worker: int | None, error: BaseException, state: int, started: float = 0.0) -> bool:
+    def failure(
+        self,
+        number: int,
+        worker: int | None,
+        error: BaseException,
+        state: int,
+        started: float = 0.0,
+        **notes: Any,
+    ) -> bool:
         """End a unit without a result, and skip what waits for it.
 
         Args:
@@ -130,14 +142,14 @@ class Settlement:
             error: Why.
             state: The code of its last state.
             started: When the attempt began; 0.0 keeps what is noted.
+            **notes: What is worth noting beside the error.
 
         Returns:
             False where somebody else has settled it.
         """
-        if not self._frontier.claim(number, worker, state, None, started, self._clock.now()):
+        if not self._frontier.claim(number, worker, state, None, started, self._clock.now(), {"error": error, **notes}):
             return False
         _name_unit(error, self._ledger.plan.nodes[number].id, self._ledger.notes_of(number).attempts)
-        self._ledger.note(number, error=error)
         try:
             self.tell_finished(number)
         finally:
@@ -154,28 +166,21 @@ class Settlement:
         finally:
             self._frontier.end([number, *skipped])
 
-    def attempt_failed(
-        self, number: int, worker: int, error: BaseException, state: int, started: float, context: ExecutionContext
-    ) -> Substitute | bool:
-        """Decide about a failed attempt, and settle it unless a fallback answers.
+    def retry(self, number: int, worker: int, error: BaseException, started: float, **notes: Any) -> bool | None:
+        """Have a unit tried again after a failed attempt, if it is to be.
 
         Args:
             number: The unit.
             worker: Who ran it.
-            error: What it raised.
-            state: The code of the state that it would end in.
-            started: When the attempt began; 0.0 keeps what is noted.
-            context: What it was called with.
+            error: What the attempt raised.
+            started: When it began; 0.0 keeps what is noted.
+            **notes: What is worth noting beside the error.
 
         Returns:
-            The substitute, which is still to be awaited, and settled by `value`; else whether the unit was this worker's to settle.
+            None where no attempt will follow, and the unit is still to be settled; else whether it was this worker's to settle.
         """
         wait = self._wait_before_retry(number, error, started)
-        if wait is not None:
-            return self._wait(number, worker, error, started, wait)
-        unit = self._ledger.plan.nodes[number]
-        substitute = self._policies.fallback(unit, error, self._ledger.notes_of(number).attempts, context)
-        return self.failure(number, worker, error, state, started) if substitute is None else substitute
+        return None if wait is None else self._wait(number, worker, error, started, wait, notes)
 
     def _wait_before_retry(self, number: int, error: BaseException, started: float) -> float | None:
         unit, notes = self._ledger.plan.nodes[number], self._ledger.notes_of(number)
@@ -188,11 +193,20 @@ class Settlement:
             return None
         return wait
 
-    def _wait(self, number: int, worker: int, error: BaseException, started: float, wait: float) -> bool:
-        if not self._frontier.claim(number, worker, PENDING, None, started, self._clock.now()):
+    def _wait(
+        self,
+        number: int,
+        worker: int,
+        error: BaseException,
+        started: float,
+        wait: float,
+        notes: Mapping[str, Any],
+    ) -> bool:
+        if not self._frontier.claim(
+            number, worker, PENDING, None, started, self._clock.now(), {"error": error, **notes}
+        ):
             return False
         attempts = self._ledger.notes_of(number).attempts
-        self._ledger.note(number, error=error)
         try:
             if self._listeners.hear(UnitRetrying):
                 unit_id = self._ledger.plan.nodes[number].id

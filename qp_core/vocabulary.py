@@ -1,8 +1,10 @@
-"""The words that every other module uses: states, modes and type aliases.
+"""The words that every other module uses: states, modes, type aliases, and what counts as a coroutine.
 
-Nothing here does anything; what a state or a mode *means* is written in `run` and `executor`.
+What a state or a mode *means* is written in `run` and `executor`.
 """
 
+import inspect
+import types
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -28,6 +30,23 @@ UnitId: TypeAlias = str
 
 UnitFunction: TypeAlias = Callable[[Any], R] | Callable[[Any], Awaitable[R]]
 """What a unit runs: called with the unit's context; a coroutine function or an awaitable result is awaited."""
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling this only makes a coroutine, so that the call itself cannot block.
+
+    Returns:
+        False also for functions of which only the result tells (decorated, or returning an awaitable).
+    """
+    if type(function) is types.FunctionType:
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def is_awaitable(value: object) -> bool:
+    """Whether a unit's result has to be awaited first: a coroutine, a future, or anything else with `__await__`."""
+    return hasattr(type(value), "__await__")
+
 
 OnFailure: TypeAlias = Literal["return", "raise"]
 """What `execute` does when units failed: return what there is, or raise an ExceptionGroup."""

@@ -6,6 +6,7 @@ of tasks is the number of units that wait at the same time.
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -45,11 +46,9 @@ class AsyncExecutor:
             run.attend()
         finally:
             if own is None:
-                with contextlib.suppress(
-                    RuntimeError, TimeoutError
-                ):  # the caller's loop was closed, or a unit blocks it
-                    asyncio.run_coroutine_threadsafe(dismiss(run.tasks(), _MOMENT_S), loop).result(2 * _MOMENT_S)
+                dismiss(loop, run.tasks, _MOMENT_S)
             else:
+                own.dismiss(_MOMENT_S)
                 own.close(_MOMENT_S)
             sides.close()
 
@@ -90,58 +89,89 @@ class _Tasks:
             task.cancel()
 
     def _off_loop(self, call: Callable[[], Any], worker: Worker) -> "asyncio.Future[Any]":
-        future = self._sides.submit(call)
-        worker.still_busy = future.running
-        return asyncio.wrap_future(future, loop=self._loop)
+        submitted = self._sides.submit(call)
+        worker.still_busy = submitted.future.running
+        worker.let_go = functools.partial(self._sides.abandon, submitted)
+        return asyncio.wrap_future(submitted.future, loop=self._loop)
 
 
 class _SideThreads:
     """A bounded number of daemon threads for functions that block.
 
-    Not a ThreadPoolExecutor: the interpreter joins that one's threads when it ends, and would wait for ever for an
-    abandoned unit.
+    Not a ThreadPoolExecutor: the interpreter joins that one's threads when it ends, and would wait for ever for an abandoned unit; and
+    an abandoned one would count as one of the bounded number for ever.
+
+    State, under the lock: `queued` calls that no thread has taken; `idle` threads, those being started included; `threads`, without those
+    that are stuck in an abandoned call.
     """
 
     def __init__(self, limit: int, run_id: str) -> None:
         self._limit = limit
         self._name = f"qp-{run_id[:8]}-side"
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._idle = 0
-        self._threads: list[threading.Thread] = []
+        self._queued = self._idle = self._started = 0
+        self._threads: set[threading.Thread] = set()
 
-    def submit(self, call: Callable[[], Any]) -> "Future[Any]":
-        future: Future[Any] = Future()
+    def submit(self, function: Callable[[], Any]) -> "_Call":
+        """Have a function called in one of the threads."""
+        call = _Call(function)
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif len(self._threads) < self._limit:
-                thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._calls.put((future, call))
-        return future
+            self._queued += 1
+            self._start_if_short()
+        self._calls.put(call)
+        return call
+
+    def _start_if_short(self) -> None:
+        if self._queued > self._idle and len(self._threads) < self._limit:
+            thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True)
+            thread.start()
+            self._threads.add(thread)
+            self._started += 1
+            self._idle += 1
 
     def _serve(self) -> None:
-        while (item := self._calls.get()) is not None:
-            future, call = item
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(call())
-                except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-                    future.set_exception(error)
+        while (call := self._calls.get()) is not None:
             with self._lock:
-                self._idle += 1
+                self._queued -= 1
+                self._idle -= 1
+                call.thread = threading.current_thread()
+            outcome = call.function() if call.future.set_running_or_notify_cancel() else None
+            with self._lock:
+                if call.thread is None:  # abandoned
+                    return
+                self._idle += 1  # before anybody can know that the call is over
+                call.thread = None
+            if not call.future.cancelled():
+                call.future.set_result(outcome)
+
+    def abandon(self, call: "_Call") -> None:
+        """Do without the thread that runs a call, and let another come in its place; or, if it has not begun, do without the call."""
+        if call.future.cancel():
+            return
+        with self._lock:
+            if call.thread is not None:
+                self._threads.remove(call.thread)
+                call.thread = None
+                self._start_if_short()
 
     def close(self) -> None:
-        """End the threads that are idle; one that is stuck in an abandoned unit ends with the process."""
+        """End the threads; one that is stuck in an abandoned call ends with that, or with the process."""
         with self._lock:
-            threads, idle = list(self._threads), self._idle
+            threads = list(self._threads)
         for _ in threads:
             self._calls.put(None)
-        if idle == len(threads):
-            for thread in threads:
-                thread.join()
+        for thread in threads:
+            thread.join()
+
+
+class _Call:
+    """A function on its way to a thread; `thread` is the one that runs it, unless the call was abandoned."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.future: Future[Any] = Future()
+        self.thread: threading.Thread | None = None
 
 
 def _make(_: Any) -> Executor:

@@ -40,8 +40,8 @@ class FuturesExecutor:
         """Give units to the pool until it has taken one; those that a cache answers never reach it."""
         while number >= 0:
             job = run.job(worker, number)
-            if job is None:
-                number = run.take(worker)
+            if isinstance(job, int):
+                number = job
                 continue
             try:
                 future: Future[Any] = self._pool.submit(job)

@@ -1,0 +1,238 @@
+"""Run: how one unit is tried on an event loop. The same steps as in a thread (`attempt`), with `await` where those block.
+
+A worker is a task that runs one unit after another. A plain coroutine makes its first step right in that task, and needs no more if
+it never waits; what blocks, or may have to be stopped, is started beside it: coroutines in a task, functions in a thread.
+"""
+
+import asyncio
+import contextlib
+import functools
+from typing import Any
+
+import attrs
+
+from qp_core.attempt import Attempts, Expired, OffLoop, is_cancellation, notes_of
+from qp_core.clock import Timer
+from qp_core.context import ExecutionContext
+from qp_core.crew import Worker
+from qp_core.fallback import Substitute
+from qp_core.frontier import NONE_READY
+from qp_core.ledger import CANCELED, FAILED, TIMEOUT
+from qp_core.loop import Raised, contained, driven, opened
+from qp_core.settlement import AnyUnit
+from qp_core.vocabulary import is_awaitable, is_coroutine_function
+
+_LOOP_TURN_S = 0.005  # how long units that never wait may keep an event loop from everything else
+
+
+async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
+    """Run ready units on the current event loop until none is.
+
+    Args:
+        attempts: The run's.
+        worker: The current task's.
+        off_loop: Where functions that block are run.
+    """
+    nodes, now, complete = attempts.ledger.plan.nodes, attempts.clock.now, attempts.frontier.complete
+    home, variables, who = attempts.home, worker.variables, worker.number
+    new, fits, argument = ExecutionContext.__new__, attempts.fits, attempts.argument
+    plain = attempts.plain
+    number = attempts.frontier.arrive(who)
+    ended = now()
+    turn_ends = ended + _LOOP_TURN_S
+    while number >= 0:
+        unit = nodes[number]
+        if not plain or unit.timeout is not None or unit.retries or not is_coroutine_function(unit.function):
+            number = await _beside(attempts, worker, number, unit, off_loop)
+            ended = now()
+            turn_ends = ended + _LOOP_TURN_S
+        else:
+            context = worker.context = new(ExecutionContext).bound(home, number)
+            worker.started = started = now()
+            try:
+                coroutine: Any = unit.function(context if fits else argument)
+                own = variables.copy()
+                try:
+                    future = own.run(coroutine.send, None)
+                except StopIteration as end:
+                    value = end.value
+                else:
+                    attempts.frontier.help()
+                    value = await driven(own, coroutine, future)
+                    turn_ends = now() + _LOOP_TURN_S  # it waited, so others have had their turn
+            except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
+                number = await _failed(attempts, worker, number, error, context, started, off_loop)
+                continue
+            ended = now()
+            if context.notes is None:
+                number = complete(number, who, value, started, ended)
+            else:
+                number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
+        if number >= 0 and ended > turn_ends:
+            number = await _next_turn(attempts, worker, number)
+            turn_ends = now() + _LOOP_TURN_S
+
+
+async def _next_turn(attempts: Attempts, worker: Worker, number: int) -> int:
+    """Let others on this loop have their turn; the unit that was just taken waits for it too.
+
+    Returns:
+        The unit; `NONE_READY` where the run was stopped meanwhile, and the unit ended with it.
+    """
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as error:
+        if attempts.frontier.halted is not None:
+            attempts.settlement.failure(number, worker.number, error, CANCELED)
+            return NONE_READY
+    return number
+
+
+async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit, off_loop: OffLoop) -> int:
+    """Run a unit in a task or thread beside this task, because it blocks, or may have to be given up or told of."""
+    expired = attempts.passed_on(number)
+    if expired is not None:
+        return await _end_expired(attempts, worker, number, expired, off_loop)
+    opening = attempts.open(worker, number, unit)
+    if isinstance(opening, int):
+        return opening
+    context, key = opening
+    attempt = _Attempt(attempts, worker, number, unit, context)
+    worker.started = 0.0  # a function may have to wait for a thread
+    attempts.frontier.help()
+    try:
+        value = await (attempt.in_task() if is_coroutine_function(unit.function) else attempt.in_thread(off_loop))
+    except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
+        return await _failed(attempts, worker, number, error, context, worker.started, off_loop)
+    finally:
+        if attempt.timer is not None:
+            attempts.timers.cancel(attempt.timer)
+    return attempts.succeeded(worker, number, value, worker.started, notes_of(context), key)
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """One attempt beside the task of its worker."""
+
+    attempts: Attempts
+    worker: Worker
+    number: int
+    unit: AnyUnit
+    context: ExecutionContext
+    timer: Timer | None = None
+
+    @property
+    def _argument(self) -> Any:
+        return self.context if self.attempts.fits else self.attempts.argument
+
+    async def in_task(self) -> Any:
+        """Call a coroutine function."""
+        self.attempts.announce(self.worker, self.number, self.unit, self.context)
+        return await self._awaited(self.unit.function(self._argument))
+
+    async def in_thread(self, off_loop: OffLoop) -> Any:
+        """Call a function in a thread, where its time begins only when it has one; await here what it may return to be awaited."""
+        value = opened(await _to_its_end(off_loop(self._called, self.worker), self.worker))
+        return await self._awaited(value) if is_awaitable(value) else value
+
+    def _called(self) -> Any:
+        try:
+            self.attempts.announce(self.worker, self.number, self.unit, self.context)
+            self.timer = self.attempts.limit(self.worker, self.number, self.unit)
+            return self.worker.variables.copy().run(self.unit.function, self._argument)
+        except BaseException as error:  # noqa: BLE001 - a future refuses some of what a unit may raise
+            return Raised(error)
+
+    async def _awaited(self, value: Any) -> Any:
+        worker, loop = self.worker, asyncio.get_running_loop()
+        task = loop.create_task(contained(value), context=worker.variables.copy())
+        worker.awaiting = _Cancelable(loop, task)
+        if self.timer is None:
+            self.timer = self.attempts.limit(worker, self.number, self.unit)
+        elif worker.abandoned:  # before there was anything to cancel
+            task.cancel()
+        try:
+            return opened(await task)
+        finally:
+            worker.awaiting = None
+
+
+@attrs.define(eq=False)
+class _Cancelable:
+    """A task that other threads may cancel."""
+
+    loop: asyncio.AbstractEventLoop
+    task: "asyncio.Task[Any]"
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs there
+            self.loop.call_soon_threadsafe(self.task.cancel)
+
+
+async def _to_its_end(future: "asyncio.Future[Any]", worker: Worker) -> Any:
+    """Wait for a function in a thread. Being cancelled does not end it, so it does not end the wait, unless the function was given up."""
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            if worker.abandoned:
+                raise
+    worker.still_busy = worker.let_go = None
+    return future.result()
+
+
+async def _failed(
+    attempts: Attempts,
+    worker: Worker,
+    number: int,
+    error: BaseException,
+    context: ExecutionContext,
+    started: float,
+    off_loop: OffLoop,
+) -> int:
+    settled = attempts.judge(worker, number, error, started, notes_of(context))
+    if settled is not None:
+        return attempts.after(worker, settled)
+    return await _fall_back(attempts, worker, number, error, context, started, FAILED, off_loop)
+
+
+async def _end_expired(attempts: Attempts, worker: Worker, number: int, expired: Expired, off_loop: OffLoop) -> int:
+    return await _fall_back(
+        attempts, worker, number, expired.error, expired.context, expired.started, TIMEOUT, off_loop
+    )
+
+
+async def _fall_back(
+    attempts: Attempts,
+    worker: Worker,
+    number: int,
+    error: BaseException,
+    context: ExecutionContext,
+    started: float,
+    state: int,
+    off_loop: OffLoop,
+) -> int:
+    """End a unit whose last attempt failed; a fallback that is a function may block, and is called in a thread."""
+    ask = functools.partial(attempts.offered, worker, number, error, context)
+    if attempts.ledger.plan.nodes[number].fallback is None:
+        substitute = ask()
+    else:
+        substitute = opened(await _to_its_end(off_loop(functools.partial(_boxed, ask), worker), worker))
+    if substitute is not None and is_awaitable(substitute.value):
+        try:
+            task = asyncio.get_running_loop().create_task(contained(substitute.value), context=worker.variables.copy())
+            substitute = Substitute(opened(await task))
+        except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
+            substitute = None
+            attempts.fallback_failed(error, raised)
+            if attempts.frontier.halted is not None and is_cancellation(raised):
+                state = CANCELED
+    return attempts.end(worker, number, substitute, error, started, state, notes_of(context))
+
+
+def _boxed(call: "functools.partial[Any]") -> Any:
+    try:
+        return call()
+    except BaseException as error:  # noqa: BLE001 - a future refuses some exceptions
+        return Raised(error)
