@@ -218,6 +218,7 @@ async def _fall_back(
     if attempts.ledger.plan.nodes[number].fallback is None:
         substitute = ask()
     else:
+        attempts.frontier.help()
         substitute = opened(await _to_its_end(off_loop(functools.partial(_boxed, ask), worker), worker))
     if substitute is not None and is_awaitable(substitute.value):
         try:

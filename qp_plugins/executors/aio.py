@@ -137,13 +137,19 @@ class _SideThreads:
                 self._idle -= 1
                 call.thread = threading.current_thread()
             outcome = call.function() if call.future.set_running_or_notify_cancel() else None
-            with self._lock:
-                if call.thread is None:  # abandoned
-                    return
-                self._idle += 1  # before anybody can know that the call is over
-                call.thread = None
+            is_back = self._is_back_from(call)
             if not call.future.cancelled():
                 call.future.set_result(outcome)
+            if not is_back:
+                return
+
+    def _is_back_from(self, call: "_Call") -> bool:
+        with self._lock:
+            if call.thread is None:  # it was abandoned, and this thread replaced
+                return False
+            call.thread = None
+            self._idle += 1  # before anybody can know that the call is over
+            return True
 
     def abandon(self, call: "_Call") -> None:
         """Do without the thread that runs a call, and let another come in its place; or, if it has not begun, do without the call."""
