@@ -39,7 +39,9 @@ class IngestCommand:
         parser.add_argument("paths", nargs="*", metavar="PATH", help="a file or a folder")
         _add_index(parser)
         parser.add_argument(
-            "--mode", choices=_MODES, help="how units run (default: processes, if there is enough to do)"
+            "--mode",
+            choices=_MODES,
+            help="how units run (default: in threads, each with a process to read with if there is enough to do)",
         )
         parser.add_argument("--workers", type=_positive, metavar="N", help="units at once (default: one a core)")
         parser.add_argument("--rebuild", action="store_true", help="start from an empty index")

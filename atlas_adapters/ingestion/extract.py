@@ -16,13 +16,11 @@ from typing import Final
 
 import attrs
 
-from atlas_adapters.ingestion.compiled import compiled_entries, public_name
-from atlas_adapters.ingestion.docstrings import docstring_entries
+from atlas_adapters.ingestion.docstrings import compiled_entries, docstring_entries, public_name
 from atlas_adapters.ingestion.errors import UnreadableDocumentError
 from atlas_adapters.ingestion.library import INTERPRETER, topic_text
-from atlas_adapters.ingestion.sections import Entry, Heading, cut, markdown_headings, underlined_headings
+from atlas_adapters.ingestion.prose import Entry, Heading, WebPage, cut, markdown_headings, underlined_headings
 from atlas_adapters.ingestion.sources import EXTRACTION, Document, Kind, reason_of
-from atlas_adapters.ingestion.webpage import WebPage
 
 __all__ = ["MAX_BYTES", "Extracted", "extract"]
 
@@ -132,7 +130,7 @@ def _html(document: Document, data: bytes) -> tuple[str, tuple[Entry, ...]]:
     except AssertionError as error:  # the one way in which the standard library's parser gives up
         raise UnreadableDocumentError(document.source, f"malformed HTML: {error}") from error
     title = page.title or document.title
-    return title, cut(page.text, page.headings, title)
+    return title, cut(page.text, page.headings, title, has_lines=False)
 
 
 def _python(document: Document, data: bytes) -> tuple[str, tuple[Entry, ...]]:
@@ -152,7 +150,7 @@ def _sections(document: Document, text: str, headings: list[Heading]) -> tuple[s
     """A heading at the very top is the document's title."""
     titled = bool(headings) and not text[: headings[0].start].strip()
     title = headings[0].title if titled else document.title
-    return title, cut(text, headings, title)
+    return title, cut(text, headings, title, has_lines=document.kind is not Kind.TOPIC)
 
 
 def _decoded(document: Document, data: bytes, encoding: str) -> str:

@@ -6,46 +6,51 @@ counting for more. How the file is made and opened is in `store`.
 """
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import attrs
 
+from atlas_adapters.ingestion.chunk import ChunkRow
 from atlas_adapters.ingestion.sources import Document
-from atlas_adapters.ingestion.store import FILE_NAME, errors_in_words, open_for_reading, open_for_writing
+from atlas_adapters.ingestion.store import errors_in_words, open_for_reading, open_for_writing
 
-__all__ = ["ChunkRow", "Known", "Passage", "PassageIndex"]
+__all__ = ["BatchWriter", "Known", "Passage", "PassageIndex"]
 
 _VALUES: Final = 500  # in one query; old builds of SQLite allow 999
-_MORE: Final = 20  # passages looked at beyond those asked for: equal scores are put in order, repeated texts left out
+_BATCH_DOCUMENTS: Final = 64
+_BATCH_CHARS: Final = 1_000_000
+_MARKS: Final = "\x02", "\x03"  # around a word that fits, in what SQLite hands out
 
 # A word counts four times in a title, twice as a part of a name.
 _SEARCH: Final = """
-SELECT document.key, chunk.id - document.first_chunk, chunk.title, document.source, chunk.start, chunk.text, hit.score
+SELECT
+  document.key, chunk.id - document.first_chunk, chunk.title, document.source, chunk.line, chunk.start, chunk.text,
+  hit.marked, hit.score,
+  EXISTS (
+    SELECT 1 FROM chunk AS before
+    WHERE before.id = chunk.id - 1 AND before.document = chunk.document AND before.title = chunk.title
+  )
 FROM (
-  SELECT rowid, rank AS score FROM passage WHERE passage MATCH ? AND rank MATCH 'bm25(4.0, 2.0, 1.0)' ORDER BY rank LIMIT ?
+  SELECT rowid, rank AS score, highlight(passage, 2, ?, ?) AS marked
+  FROM passage WHERE passage MATCH ? AND rank MATCH 'bm25(4.0, 2.0, 1.0)' ORDER BY rank LIMIT ?
 ) AS hit
 JOIN chunk ON chunk.id = hit.rowid JOIN document ON document.id = chunk.document
 ORDER BY hit.score, document.source, chunk.start
 """
-
-
 _ADD_DOCUMENT: Final = """
 INSERT INTO document (key, path, source, title, stamp, content_hash, library, run, first_chunk, n_chunks)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ADD_CHUNK: Final = "INSERT INTO chunk (id, document, title, names, start, text) VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_CHUNK: Final = "INSERT INTO chunk (id, document, title, names, start, line, text) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_PASSAGE: Final = "INSERT INTO passage (rowid, title, names, text) VALUES (?, ?, ?, ?)"
-
-
-ChunkRow: TypeAlias = tuple[str, str, int, str]
-"""A passage to index: the title that leads to it, the words inside the title's names (`crc 32` for `crc32`), the place of
-its first character in the document, and its text."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,18 +69,24 @@ class Passage:
         key: Its unique name: the hash of the document's path, and its number there.
         title: What leads to it.
         source: The document.
+        line: The number of its first line there; 0 where there are no lines.
         start: The place of its first character.
         end: The place after its last one.
         text: What stands between.
-        score: BM25, higher is better; comparable within one question only.
+        hits: Where the question's words stand in the text: start and end of each.
+        continues: Whether the passage before it has the same title, so that this one is no beginning.
+        score: How well it fits, higher is better; comparable within one question only.
     """
 
     key: str
     title: str
     source: str
+    line: int
     start: int
     end: int
     text: str
+    hits: tuple[tuple[int, int], ...] = ()
+    continues: bool = False
     score: float
 
 
@@ -91,8 +102,6 @@ class PassageIndex:
         self.folder = folder
         self._connection = connection
         self._lock = threading.RLock()  # one transaction at a time on the one connection
-        status = (folder / FILE_NAME).stat()
-        self._identity = (status.st_dev, status.st_ino)
 
     @classmethod
     def create(cls, folder: Path, *, rebuild: bool = False) -> Self:
@@ -136,15 +145,6 @@ class PassageIndex:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the open file is still the one in the folder: somebody may have removed it since."""
-        try:
-            status = os.stat(self.folder / FILE_NAME)  # noqa: PTH116 - asked once a document
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
 
     def begin_run(self) -> int:
         """Start an ingestion.
@@ -201,7 +201,7 @@ class PassageIndex:
             number = execute(_ADD_DOCUMENT, (*facts, len(chunks))).lastrowid
             numbered = list(enumerate(chunks, first))
             executemany(_ADD_CHUNK, [(i, number, *row) for i, row in numbered])
-            executemany(_ADD_PASSAGE, [(i, row[0], row[1], row[3]) for i, row in numbered])
+            executemany(_ADD_PASSAGE, [(i, row[0], row[1], row[4]) for i, row in numbered])
 
     def remove_library(self, run: int) -> int:
         """Forget the interpreter's documents that the given run did not meet: those of another version.
@@ -250,25 +250,25 @@ class PassageIndex:
             k: How many at most.
 
         Returns:
-            Best first; equal scores by source and place; of passages with the same text only the first.
+            Best first, by BM25 alone; equal scores by source and place.
         """
         with self._reading():
-            rows = self._connection.execute(_SEARCH, (match, k + _MORE)).fetchall()
-        found: dict[str, Passage] = {}
-        for key, number, title, source, start, text, score in rows:
-            found.setdefault(
-                text,
-                Passage(
-                    key=f"{key}-{number}",
-                    title=title,
-                    source=source,
-                    start=start,
-                    end=start + len(text),
-                    text=text,
-                    score=-score,
-                ),
+            rows = self._connection.execute(_SEARCH, (*_MARKS, match, k)).fetchall()
+        return tuple(
+            Passage(
+                key=f"{key}-{number}",
+                title=title,
+                source=source,
+                line=line,
+                start=start,
+                end=start + len(text),
+                text=text,
+                hits=_hits(text, marked),
+                continues=bool(continues),
+                score=-score,
             )
-        return tuple(found.values())[:k]
+            for key, number, title, source, line, start, text, marked, score, continues in rows
+        )
 
     def counts(self) -> tuple[int, int]:
         """How many documents and how many passages there are.
@@ -308,6 +308,92 @@ class PassageIndex:
                 raise
 
 
+class BatchWriter:
+    """Puts documents into an index many at a time, since a transaction alone costs as much as a document; threads may share one.
+
+    What no transaction holds yet is kept in memory, up to a limit, and written by `close`. Sent to another process, it
+    opens the index there, and writes each document at once.
+
+    Args:
+        index: The index; it stays open.
+        run: The number of this ingestion, from `PassageIndex.begin_run`.
+        batch_documents: So many documents make a transaction; fewer, if they are large.
+    """
+
+    def __init__(self, index: PassageIndex, run: int, batch_documents: int = _BATCH_DOCUMENTS) -> None:
+        self._index, self._run, self._batch_documents = index, run, batch_documents
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[Document, str, bytes, Sequence[ChunkRow] | None]] = []
+        self._chars = 0
+        self._failure: BaseException | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _writer_elsewhere, (self._index.folder, self._run)
+
+    def put(self, document: Document, title: str, content_hash: bytes, chunks: Sequence[ChunkRow] | None) -> None:
+        """Put a document's passages in the place of those that it had, now or a little later.
+
+        Args:
+            document: The document.
+            title: Its own title.
+            content_hash: Of what it held when it was read.
+            chunks: In order; None if the index has them already.
+        """
+        self._raise_failure()
+        with self._lock:
+            self._waiting.append((document, title, content_hash, chunks))
+            self._chars += sum(len(row[-1]) for row in chunks or ())
+            if len(self._waiting) < self._batch_documents and self._chars < _BATCH_CHARS:
+                return
+            batch = self._taken()
+        self._write(batch)
+
+    def close(self) -> None:
+        """Write what waits. Raises what an earlier attempt to write has raised: its documents are not in the index."""
+        with self._lock:
+            batch = self._taken()
+        if batch:
+            self._write(batch)
+        self._raise_failure()
+
+    def _taken(self) -> list[tuple[Document, str, bytes, Sequence[ChunkRow] | None]]:
+        batch, self._waiting, self._chars = self._waiting, [], 0
+        return batch
+
+    def _write(self, batch: list[tuple[Document, str, bytes, Sequence[ChunkRow] | None]]) -> None:
+        try:
+            with self._index.transaction():
+                for document, title, content_hash, chunks in batch:
+                    if chunks is None:
+                        self._index.touch([document], self._run)
+                    else:
+                        self._index.replace(document, title, content_hash, chunks, self._run)
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+@cache
+def _writer_elsewhere(folder: Path, run: int) -> BatchWriter:
+    """One writer a process: opening an index takes as long as indexing three documents."""
+    return BatchWriter(PassageIndex.create(folder), run, batch_documents=1)
+
+
 def _key(path: str) -> str:
     """What a document is known by, and its passages with a number behind it."""
     return blake2b(os.fsencode(path), digest_size=12).hexdigest()
+
+
+def _hits(text: str, marked: str) -> tuple[tuple[int, int], ...]:
+    """The places that SQLite has put marks around; none if the text holds such marks itself."""
+    pieces = re.split(f"[{''.join(_MARKS)}]", marked)
+    if "".join(pieces) != text:
+        return ()
+    ends = [0]
+    for piece in pieces:
+        ends.append(ends[-1] + len(piece))
+    return tuple(zip(ends[1:-1:2], ends[2::2], strict=True))

@@ -5,6 +5,7 @@ files; tests, IDLE and what others installed are left out.
 """
 
 import importlib.machinery
+import os
 import platform
 import sys
 import sysconfig
@@ -24,6 +25,7 @@ INTERPRETER: Final = "built-in"
 """The title of the document that holds the docstrings of all modules inside the interpreter itself."""
 
 _TOPICS: Final = "pydoc_data.topics:"
+_OS_PATH: Final = f"{os.path.__name__}.py"  # posixpath.py or ntpath.py: nobody looks for these names
 _SKIPPED_FOLDERS: Final = frozenset({
     "__pycache__", "_bundled", "dist-packages", "idlelib", "idle_test", "lib-dynload", "lib2to3", "pydoc_data",
     "site-packages", "test", "tests", "turtledemo",
@@ -75,8 +77,9 @@ def _modules(root: str, scope: str) -> Iterator[Document | Failure]:
         if isinstance(found, Failure):
             yield found
         elif isinstance(found, Document) and found.kind is Kind.PYTHON:
+            title = "os.path.py" if found.title == _OS_PATH else found.title
             stamp = found.stamp and f"{scope}:{found.stamp}"
-            yield attrs.evolve(found, stamp=stamp, library=True)
+            yield attrs.evolve(found, title=title, stamp=stamp, library=True)
 
 
 def _extensions(folder: Path, scope: str) -> Iterator[Document | Failure]:

@@ -2,29 +2,27 @@
 
     extract_<key> ──> chunk_<key> ──> index_<key>      for each document; documents do not wait for each other
 
-Units carry a path, not a text: a worker reads its document itself, and what goes from step to step are the parts that
-will be indexed. A document that was begun goes before one that was not, so few are in memory at a time, and what is done
-is in the index when a run is stopped. Documents are run in windows, one graph each, so memory does not grow with their
-number; within a window the largest go first, so that no worker is left alone with one at the end. Every function is a
-module's own, so that any worker of any kind can be sent it.
+Units carry a path, not a text: whoever reads a document opens it himself, and what goes from step to step are the parts
+that will be indexed. A document that was begun goes before one that was not, so few are in memory at a time. Documents
+are run in windows, one graph each, so memory does not grow with their number; within a window the largest go first, so
+that no worker is left alone with one at the end. Parsing holds the interpreter's lock, so by default each worker, a
+thread, has a process to read with (see `readers`) and writes to the index itself: SQLite takes one writer at a time.
+Every unit's function can be pickled, so plans run in any mode.
 """
 
-import gc
-import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from atlas_adapters.ingestion.chunk import TARGET_CHARS, spans
-from atlas_adapters.ingestion.extract import MAX_BYTES, extract
-from atlas_adapters.ingestion.index import ChunkRow, PassageIndex
+from atlas_adapters.ingestion.chunk import ChunkRow, chunk_rows
+from atlas_adapters.ingestion.extract import MAX_BYTES
+from atlas_adapters.ingestion.index import BatchWriter, PassageIndex
 from atlas_adapters.ingestion.library import list_library
-from atlas_adapters.ingestion.questions import names_in
+from atlas_adapters.ingestion.readers import Read, Readers, read_document
 from atlas_adapters.ingestion.sources import Document, Failure, Ignored, Kind, list_path
 from atlas_adapters.ingestion.tally import STAGES, IngestReport, Tally
 from qp_core import ExecutionMode, QuantumPartitioner, available_cores
@@ -35,128 +33,37 @@ WINDOW: Final = 2_048
 """Documents in one graph."""
 
 _WINDOW_BYTES: Final = 64 * 1024 * 1024  # to be read in one graph
-_WORTH_PROCESSES: Final = 2_000_000  # bytes to read; below, starting workers takes longer than the work
-# This process's open indexes, each with the process's number: one that was open before a fork is not ours.
-_writers: dict[Path, tuple[int, PassageIndex]] = {}
-_writers_lock = threading.Lock()
-
-
-Read: TypeAlias = tuple[str, bytes, tuple[tuple[str, int, str], ...] | None]
-"""A document that was read: its title, the hash of its content, and of each part title, place and text; None instead of
-the parts if the index holds them already. Plain tuples, since they may cross to another process: a tenth of the cost of
-records."""
+_WORTH_READERS: Final = 1_000_000  # bytes to read; below, starting processes takes longer than the work
 
 Chunked: TypeAlias = tuple[str, bytes, tuple[ChunkRow, ...] | None]
 """A document ready to be indexed: its title, the hash of its content, and its passages or None."""
 
-
-def extract_document(document: Document, known_hash: bytes | None, max_bytes: int, context: object = None) -> Read:
-    """Read one document, as `extract.extract` does; the function of `extract_<key>`.
-
-    Returns:
-        Its parts, or none if they are those with the known hash.
-    """
-    del context
-    with _collector_paused():
-        found = extract(document, known_hash, max_bytes)
-    if found.entries is None:
-        return found.title, found.content_hash, None
-    return found.title, found.content_hash, tuple((entry.title, entry.start, entry.text) for entry in found.entries)
+ReadFunction: TypeAlias = Callable[[Document, bytes | None, int], Read]
+"""What reads a document: here, as `read_document`, or elsewhere, as `Readers.read`."""
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Parse without the cycle collector: syntax trees have no cycles, and looking for some takes a fifth of the time.
-
-    Only in a worker process, which has nothing else to do; a program that runs units in its own threads keeps its collector.
-    """
-    if multiprocessing.parent_process() is None or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+def _extract(read: ReadFunction, document: Document, known_hash: bytes | None, max_bytes: int, _: object) -> Read:
+    return read(document, known_hash, max_bytes)
 
 
-def chunk_document(extracted_by: str, context: Mapping[str, Any]) -> Chunked:
-    """Cut one document's parts into passages; the function of `chunk_<key>`.
-
-    Args:
-        extracted_by: The unit whose result to cut.
-        context: Where that result is.
-
-    Returns:
-        The passages, in order.
-    """
+def _chunk(extracted_by: str, context: Mapping[str, Any]) -> Chunked:
     title, content_hash, parts = context[extracted_by]
     return title, content_hash, None if parts is None else tuple(chunk_rows(parts))
 
 
-def chunk_rows(parts: Iterable[tuple[str, int, str]]) -> Iterator[ChunkRow]:
-    """Cut the parts of a document into passages.
-
-    Args:
-        parts: Title, place and text of each.
-
-    Yields:
-        Passages, in order.
-    """
-    for title, start, text in parts:
-        names = names_in(title)
-        for first, last in spans(text, TARGET_CHARS):
-            yield title, names, start + first, text[first:last]
-
-
-def index_document(
-    chunked_by: str, document: Document, index_dir: Path, run: int, context: Mapping[str, Any]
-) -> int | None:
-    """Put one document into the index; the function of `index_<key>`.
-
-    Args:
-        chunked_by: The unit whose result to index.
-        document: Where it came from.
-        index_dir: Where the index is.
-        run: The number of this ingestion.
-        context: Where the result is.
-
-    Returns:
-        The number of its passages; None if it was there already.
-    """
+def _index(chunked_by: str, document: Document, writer: BatchWriter, context: Mapping[str, Any]) -> int | None:
     chunked: Chunked = context[chunked_by]
     title, content_hash, chunks = chunked
-    index = _writer(index_dir)
-    if chunks is None:
-        index.touch([document], run)
-        return None
-    index.replace(document, title, content_hash, chunks, run)
-    return len(chunks)
-
-
-def _writer(index_dir: Path) -> PassageIndex:
-    """This process's open index; opening one takes as long as indexing three documents."""
-    with _writers_lock:
-        process, index = _writers.get(index_dir, (0, None))
-        if index is None or process != os.getpid() or not index.is_current:
-            index = PassageIndex.create(index_dir)
-            _writers[index_dir] = (os.getpid(), index)
-        return index
-
-
-def _close_writer(index_dir: Path) -> None:
-    with _writers_lock:
-        process, index = _writers.pop(index_dir, (0, None))
-    if index is not None and process == os.getpid():
-        index.close()
+    writer.put(document, title, content_hash, chunks)
+    return None if chunks is None else len(chunks)
 
 
 def create_ingest_plan(
     documents: Iterable[Document],
+    writer: BatchWriter,
     *,
-    index_dir: Path,
-    run: int,
     known: Mapping[str, bytes | None] | None = None,
+    read: ReadFunction = read_document,
     max_bytes: int = MAX_BYTES,
     max_workers: int | None = None,
     execution_mode: ExecutionMode = ExecutionMode.THREAD,
@@ -165,9 +72,9 @@ def create_ingest_plan(
 
     Args:
         documents: Each once.
-        index_dir: Where the index is; an absolute path.
-        run: The number of this ingestion, from `PassageIndex.begin_run`.
+        writer: What puts them into an index; to be closed when the plan has run.
         known: The hash of what the index holds of a document, by path; the same content is not extracted again.
+        read: What reads a document.
         max_bytes: Larger files are refused.
         max_workers: How many units run at once.
         execution_mode: How they run, unless `execute` is told otherwise.
@@ -183,9 +90,9 @@ def create_ingest_plan(
     for document in sorted(documents, key=_cost, reverse=True):
         extracted, chunked, indexed = (f"{stage}_{document.key}" for stage in STAGES)
         steps: tuple[tuple[str, list[str], Callable[[Any], Any], str], ...] = (
-            (extracted, [], partial(extract_document, document, known.get(document.path), max_bytes), "cpu"),
-            (chunked, [extracted], partial(chunk_document, extracted), "cpu"),
-            (indexed, [chunked], partial(index_document, chunked, document, index_dir, run), "io"),
+            (extracted, [], partial(_extract, read, document, known.get(document.path), max_bytes), "cpu"),
+            (chunked, [extracted], partial(_chunk, extracted), "cpu"),
+            (indexed, [chunked], partial(_index, chunked, document, writer), "io"),
         )
         for priority, (name, needs, function, resource) in enumerate(steps):
             plan.add_unit(function, needs, name=name, metadata={"resource_type": resource}, priority=priority)
@@ -217,7 +124,8 @@ def ingest(
         paths: Files and folders.
         index_dir: Where the index is or shall be; nothing is written anywhere else.
         library: Whether to index what the running interpreter documents as well.
-        execution_mode: How the units run. By default in processes, where there are two cores and enough to read.
+        execution_mode: How the units run. By default in threads; where there are two cores and enough to read, each with a
+            process to read with.
         max_workers: How many units run at once; by default as many as there are cores.
         window: Documents in one graph.
         max_bytes: Larger files are refused.
@@ -238,29 +146,32 @@ def ingest(
     folder = Path(index_dir).absolute()
     roots = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - pathlib's absolute() keeps `..`
     tally = Tally(on_progress)
-    with PassageIndex.create(folder, rebuild=rebuild) as index:
+    with ExitStack() as stack:
+        index = stack.enter_context(PassageIndex.create(folder, rebuild=rebuild))
         run = index.begin_run()
-        try:
-            listing = _listing(roots, library=library)
-            for documents, known in _windows(_changed(listing, index, run, tally, window), window):
-                mode = execution_mode or _mode_for(documents)
+        readers: Readers | None = None
+        for documents, known in _windows(_changed(_listing(roots, library=library), index, run, tally, window), window):
+            if readers is None:
+                n = _readers_for(documents, max_workers) if execution_mode is None else 0
+                readers = stack.enter_context(Readers(n))
+                tally.n_readers = n
+            with closing(BatchWriter(index, run)) as writer:
                 plan = create_ingest_plan(
-                    documents, index_dir=folder, run=run, known=known, max_bytes=max_bytes, max_workers=max_workers,
-                    execution_mode=mode,
+                    documents, writer, known=known, read=readers.read if readers.n else read_document,
+                    max_bytes=max_bytes, max_workers=readers.n or max_workers,
+                    execution_mode=execution_mode or ExecutionMode.THREAD,
                 )  # fmt: skip
                 outputs = [f"index_{document.key}" for document in documents]
                 result = plan.execute({}, outputs=outputs, strategy="priority", telemetry=[tally])
-                tally.add(documents, result)
-        finally:
-            _close_writer(folder)
+            tally.add(documents, result)
         n_removed = sum(index.remove_below(root, run) for root in roots) + (index.remove_library(run) if library else 0)
     return tally.report(n_removed, time.perf_counter() - begun)
 
 
-def _mode_for(documents: Sequence[Document]) -> ExecutionMode:
-    """Extracting and chunking hold the interpreter's lock, so only processes run them in parallel."""
-    worth_it = available_cores() > 1 and sum(_cost(document) for document in documents) >= _WORTH_PROCESSES
-    return ExecutionMode.PROCESS if worth_it else ExecutionMode.THREAD
+def _readers_for(documents: Sequence[Document], max_workers: int | None) -> int:
+    """One a worker, if the first window is worth starting them."""
+    workers = min(max_workers or available_cores(), len(documents))
+    return workers if workers > 1 and sum(map(_cost, documents)) >= _WORTH_READERS else 0
 
 
 def _listing(roots: Sequence[str], *, library: bool) -> Iterator[Document | Failure | Ignored]:

@@ -7,24 +7,35 @@ send control sequences to a terminal.
 import re
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TextIO
 
+from atlas_adapters.ingestion.chunk import spans
 from atlas_adapters.ingestion.index import Passage
 from atlas_adapters.ingestion.questions import match_of
 from atlas_adapters.ingestion.tally import IngestReport
 from qp_core import ExecutionResult
 
-__all__ = ["Progress", "answer_lines", "ingest_table", "passage_lines", "printable", "table_lines", "width", "write"]
+__all__ = [
+    "Progress",
+    "answer_lines",
+    "counted",
+    "ingest_table",
+    "passage_lines",
+    "printable",
+    "table_lines",
+    "width",
+    "write",
+]
 
 _LINES: Final = 5  # of a passage
 _FAILURES: Final = 50  # named one by one; a report in JSON names all
 _REWRITE_S: Final = 0.1
 _PLAIN_S: Final = 3.0
 _SIGNATURE_END: Final = re.compile(r"\)\n--\n\n")
-_IMPLICIT: Final = re.compile(r"\(\$\w+(?:, )?")
+_IMPLICIT: Final = re.compile(r"\(\$\w+(?:, /)?(?:, )?")
+_UNDERLINE: Final = re.compile(r"([=\-~^*#])\1{3,}\Z")
 
 
 def width() -> int:
@@ -86,6 +97,11 @@ class Progress:
             self._text = ""
 
 
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, in the plural where that is due."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def table_lines(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Lay names and values out in two columns.
 
@@ -114,7 +130,8 @@ def ingest_table(report: IngestReport) -> Iterator[str]:
     counts = (
         f"{report.n_indexed} indexed, {report.n_unchanged} unchanged, {len(report.failures)} failed{removed}{ignored}"
     )
-    ran = f" ({report.mode}, {report.workers} workers)" if report.n_units else ""
+    each = " with a process each to read with" if report.n_readers else ""
+    ran = f" ({report.mode}, {counted(report.workers, 'worker')}{each})" if report.n_units else ""
     rows = [
         ("documents", counts),
         ("passages", f"{report.n_passages} written"),
@@ -134,7 +151,7 @@ def ingest_table(report: IngestReport) -> Iterator[str]:
 
 
 def passage_lines(number: int, passage: Passage, columns: int) -> Iterator[str]:
-    """Lay out one passage: its title, where it stands, its first lines.
+    """Lay out one passage: its title, where it stands, and the lines of it that say most about the question.
 
     Args:
         number: Its rank.
@@ -147,15 +164,54 @@ def passage_lines(number: int, passage: Passage, columns: int) -> Iterator[str]:
     score = f"  [{passage.score:.1f}]"
     lead = f"{number:>2}. "
     yield f"{lead}{_cut(printable(passage.title), columns - len(lead) - len(score))}{score}"
-    place = f":{passage.start}-{passage.end}"
+    place = f":{passage.line}" if passage.line else ""  # `file:line`, which editors and terminals understand
     source = printable(passage.source)
     room = columns - 4 - len(place)
     yield f"    {source if len(source) <= room else '…' + source[1 - room :]}{place}"
-    lines = [printable(line) for line in _plain(passage.text).expandtabs(4).splitlines() if line.strip()]
-    for line in lines[:_LINES]:
-        yield f"      {_cut(line, columns - 6)}"
-    if len(lines) > _LINES:
-        yield "      …"
+    for line in _snippet(passage, columns - 6):
+        yield f"      {line}"
+
+
+def _snippet(passage: Passage, room: int) -> Iterator[str]:
+    """A few lines in a row that hold the most of the question's words, the earliest such ones."""
+    lines = list(_lines(passage, room))
+    starts = range(max(1, len(lines) - _LINES + 1))
+    start = max(starts, key=lambda i: len(set().union(*(words for _, words in lines[i : i + _LINES]))))
+    if start:
+        yield "…"
+    for line, _ in lines[start : start + _LINES]:
+        yield _cut(printable(line), room)
+    if start + _LINES < len(lines):
+        yield "…"
+
+
+def _lines(passage: Passage, room: int) -> Iterator[tuple[str, set[str]]]:
+    """A passage's lines, long ones wrapped, each with the question's words in it.
+
+    Left out are blank lines, underlines, the indentation of the place where a docstring stands, and what only the
+    interpreter needs of a compiled one's signature.
+
+    Yields:
+        Lines that fit, in order.
+    """
+    raw = passage.text.split("\n")
+    is_compiled = _SIGNATURE_END.search(passage.text) is not None
+    margin = min((_indent(line) for line in raw[1:] if line.strip()), default=0)
+    place = 0
+    for number, line in enumerate(raw):
+        lead = " " * (_indent(line) - margin if number else 0)
+        for first, last in spans(line, max(room // 2, room - len(lead))):
+            text = line[first:last].expandtabs(4)
+            if is_compiled and number == 0:
+                text = _IMPLICIT.sub("(", text, count=1)
+            if not (is_compiled and text == "--") and not _UNDERLINE.match(text):
+                yield lead + text, {passage.text[a:b].casefold() for a, b in passage.hits if first <= a - place < last}
+        place += len(line) + 1
+
+
+def _indent(line: str) -> int:
+    expanded = line.expandtabs(4)
+    return len(expanded) - len(expanded.lstrip())
 
 
 def answer_lines(questions: Sequence[str], result: ExecutionResult[Any], columns: int) -> Iterator[str]:
@@ -188,8 +244,8 @@ def answer_lines(questions: Sequence[str], result: ExecutionResult[Any], columns
         yield ""
     report = result.report
     yield from table_lines([
-        ("passages", f"{n_passages} for {len(questions)} questions"),
-        ("units", f"{len(report.units)} ({report.mode}, {report.max_workers or 1} workers)"),
+        ("passages", f"{n_passages} for {counted(len(questions), 'question')}"),
+        ("units", f"{len(report.units)} ({report.mode}, {counted(report.max_workers or 1, 'worker')})"),
         ("wall time", f"{report.wall_s * 1000:.1f} ms"),
         ("critical path", f"{report.critical_path_s * 1000:.1f} ms"),
         ("parallel efficiency", f"{report.parallel_efficiency:.0%}"),
@@ -199,11 +255,3 @@ def answer_lines(questions: Sequence[str], result: ExecutionResult[Any], columns
 
 def _cut(line: str, room: int) -> str:
     return line if len(line) <= room else f"{line[: room - 1].rstrip()}…"
-
-
-def _plain(text: str) -> str:
-    """A docstring's indentation removed, and what only the interpreter needs of a compiled one's signature."""
-    first, _, rest = text.partition("\n")
-    if _SIGNATURE_END.search(text):
-        return _IMPLICIT.sub("(", _SIGNATURE_END.sub(")\n", text, count=1), count=1)
-    return f"{first.strip()}\n{textwrap.dedent(rest)}"

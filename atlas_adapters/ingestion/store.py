@@ -20,8 +20,9 @@ FILE_NAME: Final = "passages.sqlite3"
 """The name of the index in its folder; SQLite puts a `-wal` and a `-shm` file beside it while it is in use."""
 
 _APPLICATION: Final = 0x51504958  # "QPIX", in the header of the file: this is ours
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _BUSY_S: Final = 60.0
+_NO_FTS5: Final = f"the SQLite of this Python ({sqlite3.sqlite_version}) was built without FTS5, its full-text search; use another Python"
 
 _TABLES: Final = """
 CREATE TABLE run (number INTEGER NOT NULL);
@@ -32,8 +33,8 @@ CREATE TABLE document (
   first_chunk INTEGER NOT NULL, n_chunks INTEGER NOT NULL
 );
 CREATE TABLE chunk (
-  id INTEGER PRIMARY KEY, document INTEGER NOT NULL, start INTEGER NOT NULL, title TEXT NOT NULL, names TEXT NOT NULL,
-  text TEXT NOT NULL
+  id INTEGER PRIMARY KEY, document INTEGER NOT NULL, start INTEGER NOT NULL, line INTEGER NOT NULL, title TEXT NOT NULL,
+  names TEXT NOT NULL, text TEXT NOT NULL
 );
 CREATE VIRTUAL TABLE passage USING fts5(
   title, names, text, content='chunk', content_rowid='id', tokenize='porter unicode61'
@@ -110,11 +111,16 @@ def errors_in_words(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise IndexUnusableError(str(folder), str(error)) from error
+        reason = _NO_FTS5 if "no such module" in str(error) else str(error)
+        raise IndexUnusableError(str(folder), reason) from error
     except sqlite3.DatabaseError as error:
         if not _is_broken(error):  # then a caller's mistake, not the file's
             raise
-        raise IndexUnusableError(str(folder), f"{error}; make it anew with: qp ingest --rebuild") from error
+        raise IndexUnusableError(str(folder), f"{error}; {_anew(folder)}") from error
+
+
+def _anew(folder: Path) -> str:
+    return f"make it anew with: qp ingest --index {str(folder)!r} --rebuild"
 
 
 def _connected(path: str, *, uri: bool = False) -> sqlite3.Connection:
@@ -163,8 +169,7 @@ def _check(folder: Path, connection: sqlite3.Connection) -> None:
     _check_application(folder, connection)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != _SCHEMA:
-        reason = f"its form is {version}, this version needs {_SCHEMA}; make it anew with: qp ingest --rebuild"
-        raise IndexUnusableError(str(folder), reason)
+        raise IndexUnusableError(str(folder), f"its form is {version}, this version needs {_SCHEMA}; {_anew(folder)}")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

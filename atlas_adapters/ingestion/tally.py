@@ -22,6 +22,7 @@ class IngestReport:
     Attributes:
         mode: How the units ran, or `none` if nothing had to.
         workers: How many could run at once.
+        n_readers: Processes that read for them.
         n_indexed: Documents that were new or had changed.
         n_unchanged: Documents that were in the index as they are.
         n_removed: Documents that are in the index no more because they are gone.
@@ -37,6 +38,7 @@ class IngestReport:
 
     mode: str
     workers: int
+    n_readers: int
     n_indexed: int
     n_unchanged: int
     n_removed: int
@@ -72,6 +74,7 @@ class Tally:
     on_progress: Callable[[int, int], object]
     mode: str = "none"
     workers: int = 0
+    n_readers: int = 0
     n_met: int = 0
     n_indexed: int = 0
     n_unchanged: int = 0
@@ -137,6 +140,7 @@ class Tally:
         return IngestReport(
             mode=self.mode,
             workers=self.workers,
+            n_readers=self.n_readers,
             n_indexed=self.n_indexed,
             n_unchanged=self.n_unchanged,
             n_removed=n_removed,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_adapters.ingestion.chunk import TARGET_CHARS, spans
+from atlas_adapters.ingestion.chunk import TARGET_CHARS, chunk_rows, names_in, spans
 
 texts = st.text(alphabet=st.sampled_from("ab. \n\té"), max_size=400) | st.text(max_size=400)
 
@@ -63,3 +63,28 @@ def test_a_long_text_of_short_lines_takes_linear_time():
     """2.8 MB are cut in passing, not in minutes."""
     text = "word and word\n" * 200_000
     assert sum(1 for _ in spans(text)) > len(text) // TARGET_CHARS
+
+
+def test_a_passage_has_its_place_and_the_number_of_its_line():
+    """Counted from where its part begins; a part without lines has none."""
+    text = "".join(f"line {i}\n\n" for i in range(300))
+    for line, numbers in ((11, [11 + text.count("\n", 0, start) for start, _ in spans(text)]), (0, [0, 0, 0])):
+        rows = list(chunk_rows([("zlib.crc32", 5, line, text)]))
+        assert [row[3] for row in rows] == numbers
+        assert [row[2] - 5 for row in rows] == [start for start, _ in spans(text)]
+        assert {row[:2] for row in rows} == {("zlib.crc32", "crc 32")}
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [
+        ("zlib.crc32", "crc 32"),
+        ("zipfile.ZipFile.open", "Zip File"),
+        ("http.HTTPServer", "HTTP Server"),
+        ("a.read_bytes", ""),
+        ("The with statement", ""),
+    ],
+)
+def test_the_words_inside_names_are_found(title, names):
+    """Capitals and digits divide a name; underscores divide words anyway."""
+    assert names_in(title) == names

@@ -62,7 +62,7 @@ def test_ask_prints_passages_with_their_sources(indexed, qp, folder, index_dir, 
         " 1. Birds  [0.0]",
         ["      # Birds", "      The parrot rests."],
     )
-    assert f"{folder}/a.md:0-26".endswith(source.strip().removeprefix("…"))
+    assert f"{folder}/a.md:1".endswith(source.strip().removeprefix("…"))
     assert "what of whales?\n    no passage holds a word of this question\n" in out
     assert "??\n    there is no word in this question\n" in out
     assert "passages             1 for 3 questions\nunits                3 (thread, " in out

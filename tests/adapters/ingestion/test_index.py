@@ -1,11 +1,14 @@
 import multiprocessing
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
+from atlas_adapters.ingestion import store
 from atlas_adapters.ingestion.errors import IndexMissingError, IndexUnusableError
-from atlas_adapters.ingestion.index import PassageIndex
+from atlas_adapters.ingestion.index import BatchWriter, PassageIndex
 from atlas_adapters.ingestion.sources import Document, Kind
 from atlas_adapters.ingestion.store import FILE_NAME
 
@@ -19,7 +22,7 @@ def document(path, *, stamp="1", library=False):
 
 def chunks(*texts):
     """Passages of the given texts."""
-    return [(f"title {i}", "", 100 * i, text) for i, text in enumerate(texts)]
+    return [(f"title {i}", "", 100 * i, i + 1, text) for i, text in enumerate(texts)]
 
 
 def put(index, path, *texts, run=1, **facts):
@@ -77,13 +80,20 @@ def test_passages_have_unique_keys_though_names_repeat(index):
     assert len(set(keys)) == 4
 
 
-def test_the_same_text_is_answered_once_and_equal_scores_come_in_order(index):
+def test_equal_scores_come_in_the_order_of_sources(index):
     """Whatever the order in which they were indexed."""
     for path in ("/c", "/b", "/a"):
         put(index, path, "the same parrot")
-    put(index, "/e", "one parrot here")
-    put(index, "/d", "a parrot there")
-    assert [passage.source for passage in index.search('"parrot"', 10)] == ["/a", "/d", "/e"]
+    assert [passage.source for passage in index.search('"parrot"', 10)] == ["/a", "/b", "/c"]
+
+
+def test_a_passage_knows_where_the_words_stand_and_whether_it_begins_a_section(index):
+    """In the text, by their stems; a text that holds the marks themselves has no such places."""
+    rows = [("A", "", 0, 1, "Parrots; a parrot"), ("A", "", 20, 2, "one parrot"), ("B", "", 40, 3, "\x02 parrot\x03")]
+    index.replace(document("/a"), "title", b"", rows, 1)
+    found = {passage.line: passage for passage in index.search('"parrot" OR "parrots"', 10)}
+    assert {line: one.hits for line, one in found.items()} == {1: ((0, 7), (11, 17)), 2: ((4, 10),), 3: ()}
+    assert {line: one.continues for line, one in found.items()} == {1: False, 2: True, 3: False}
 
 
 def test_known_documents_are_told_by_path(index):
@@ -213,7 +223,9 @@ def test_a_broken_file_is_named_and_can_be_made_anew(index_dir, broken):
     """Text, or a database with overwritten pages."""
     index_dir.mkdir()
     broken(index_dir / FILE_NAME)
-    advice = pytest.raises(IndexUnusableError, match=r"cannot be used: .*; make it anew with: qp ingest --rebuild")
+    advice = pytest.raises(
+        IndexUnusableError, match=r"cannot be used: .*; make it anew with: qp ingest --index .* --rebuild"
+    )
     with advice, PassageIndex.create(index_dir) as index:
         put(index, "/b", "parrot")
     with PassageIndex.create(index_dir, rebuild=True) as index:
@@ -244,7 +256,7 @@ def test_an_index_of_another_form_says_so(index_dir):
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     for opened in (PassageIndex.create, PassageIndex.read):
-        with pytest.raises(IndexUnusableError, match="its form is 99, this version needs 1; make it anew"):
+        with pytest.raises(IndexUnusableError, match="its form is 99, this version needs 2; make it anew"):
             opened(index_dir)
     PassageIndex.create(index_dir, rebuild=True).close()
     PassageIndex.read(index_dir).close()
@@ -255,18 +267,76 @@ def test_rebuilding_empties_an_index_under_whoever_has_it_open(index, index_dir)
     put(index, "/a", "parrot")
     with PassageIndex.create(index_dir, rebuild=True) as other:
         assert other.counts() == (0, 0)
-    assert index.is_current
     put(index, "/b", "parrot")
     assert index.counts() == (1, 1)
 
 
-def test_an_index_whose_file_was_removed_knows_it(index, index_dir):
-    """Though another stands in its place by now."""
-    assert index.is_current
-    (index_dir / FILE_NAME).unlink()
-    assert not index.is_current
-    with PassageIndex.create(index_dir):
-        assert not index.is_current
+def test_sqlite_without_full_text_search_is_named(index_dir, monkeypatch):
+    """The reason and the next step; the real word for a module that is not there."""
+    monkeypatch.setattr(store, "_TABLES", store._TABLES.replace("fts5", "no_such_fts"))
+    with pytest.raises(
+        IndexUnusableError, match=r"SQLite of this Python \(3\..*\) was built without FTS5.*; use another"
+    ):
+        PassageIndex.create(index_dir)
+    monkeypatch.undo()
+    PassageIndex.create(index_dir).close()
+
+
+def batch(writer, *names):
+    """Put documents of one passage each."""
+    for name in names:
+        writer.put(document(f"/{name}"), name, b"hash", chunks(f"parrot {name}"))
+
+
+def test_documents_are_written_in_batches(index):
+    """Whatever waits is written when the writer is closed."""
+    writer = BatchWriter(index, 1, batch_documents=3)
+    seen = []
+    for name in "abcd":
+        batch(writer, name)
+        seen.append(index.counts()[0])
+    writer.close()
+    assert (seen, index.counts()) == ([0, 0, 3, 3], (4, 4))
+
+
+def test_large_documents_make_small_batches(index):
+    """So what waits in memory has a limit."""
+    writer = BatchWriter(index, 1)
+    writer.put(document("/a"), "a", b"", chunks("x" * 600_000))
+    assert index.counts() == (0, 0)
+    writer.put(document("/b"), "b", b"", chunks("y" * 600_000))
+    assert index.counts() == (2, 2)
+
+
+def test_a_document_without_new_passages_keeps_those_it_has(index):
+    """Only that this run has met it is noted."""
+    put(index, "/a", "parrot", run=1)
+    with closing(BatchWriter(index, 2)) as writer:
+        writer.put(document("/a"), "a", b"hash", None)
+    assert found(index, "parrot") == ["parrot"]
+    assert index.remove_below("/", 2) == 0
+
+
+def test_threads_share_one_writer(index):
+    """No document is lost between batches."""
+    with closing(BatchWriter(index, 1, batch_documents=7)) as writer, ThreadPoolExecutor(4) as pool:
+        for start in range(4):
+            pool.submit(batch, writer, *(f"{start}/{i}" for i in range(50)))
+    assert index.counts() == (200, 200)
+
+
+def test_what_could_not_be_written_is_told_in_the_end(index):
+    """The documents of a batch were done when the disk was found to be full: nobody may take them for indexed."""
+    (pages,) = index._connection.execute("PRAGMA page_count").fetchone()
+    index._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    writer = BatchWriter(index, 1, batch_documents=2)
+    batch(writer, "a")
+    with pytest.raises(IndexUnusableError, match="full"):
+        writer.put(document("/b"), "b", b"", chunks(*("parrot " * 1000 for _ in range(9))))
+    for act in (lambda: batch(writer, "c"), writer.close):
+        with pytest.raises(IndexUnusableError, match="full"):
+            act()
+    assert index.counts() == (0, 0)
 
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path):

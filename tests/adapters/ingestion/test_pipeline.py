@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest, pipeline
+from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest
+from atlas_adapters.ingestion.chunk import chunk_rows
 from atlas_adapters.ingestion.extract import extract
-from atlas_adapters.ingestion.questions import match_of
+from atlas_adapters.ingestion.index import BatchWriter
+from atlas_adapters.ingestion.questions import answer
 from atlas_adapters.ingestion.sources import list_path
 from atlas_adapters.ingestion.store import FILE_NAME
 from qp_core import ExecutionMode
@@ -48,7 +50,7 @@ def contents(index_dir):
     """All passages, by source and place."""
     connection = sqlite3.connect(index_dir / FILE_NAME)
     rows = connection.execute(
-        "SELECT document.source, document.title, document.content_hash, chunk.start, chunk.title, chunk.names, chunk.text"
+        "SELECT document.source, document.title, document.content_hash, chunk.start, chunk.title, chunk.names, chunk.text, chunk.line"
         " FROM document LEFT JOIN chunk ON chunk.document = document.id ORDER BY 1, 4"
     ).fetchall()
     connection.close()
@@ -58,7 +60,7 @@ def contents(index_dir):
 def answers(index_dir, question):
     """The titles that a question finds."""
     with PassageIndex.read(index_dir) as index:
-        return [passage.title for passage in index.search(match_of(question), 10)]
+        return [passage.title for passage in answer(question, index, 10)]
 
 
 def plain_script(documents, index_dir):
@@ -69,8 +71,8 @@ def plain_script(documents, index_dir):
             with index.transaction():
                 for document in documents[first : first + 100]:
                     found = extract(document)
-                    parts = [(entry.title, entry.start, entry.text) for entry in found.entries]
-                    index.replace(document, found.title, found.content_hash, list(pipeline.chunk_rows(parts)), run)
+                    parts = [(entry.title, entry.start, entry.line, entry.text) for entry in found.entries]
+                    index.replace(document, found.title, found.content_hash, list(chunk_rows(parts)), run)
 
 
 @mode
@@ -96,7 +98,7 @@ def test_what_is_indexed_can_be_asked(written, folder, index_dir):
 def test_a_passage_is_a_slice_of_its_file(written, folder, index_dir):
     """Of every format that is text as it stands."""
     ingest([folder], index_dir=index_dir)
-    for source, _, _, start, _, _, text in contents(index_dir):
+    for source, _, _, start, _, _, text, _ in contents(index_dir):
         if start is not None and not source.endswith(".html"):
             with pathlib.Path(source).open(encoding="utf-8", newline="") as file:
                 assert file.read()[start : start + len(text)] == text
@@ -238,7 +240,8 @@ def test_nothing_is_written_outside_the_index(written, folder, index_dir, tmp_pa
 def test_a_plan_has_three_units_a_document(written, folder, tmp_path):
     """Each step waits for the one before it; documents do not wait for each other; the largest come first."""
     documents = [one for one in list_path(str(folder)) if isinstance(one, Document)]
-    plan = create_ingest_plan(documents, index_dir=tmp_path, run=1).build_execution_plan()
+    with PassageIndex.create(tmp_path) as index:
+        plan = create_ingest_plan(documents, BatchWriter(index, 1)).build_execution_plan()
     assert plan.unit_count == 18
     assert plan.max_level == 3
     key = str(folder / "a.md")

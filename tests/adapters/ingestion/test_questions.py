@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas_adapters.ingestion.index import PassageIndex
-from atlas_adapters.ingestion.questions import match_of, names_in
+from atlas_adapters.ingestion.index import Passage, PassageIndex
+from atlas_adapters.ingestion.questions import answer, best, match_of
 from atlas_adapters.ingestion.sources import Document, Kind
 
 TEXTS = ["the parrot rests", "select drop table", "with statement and context", "crc of bytes", "near by"]
@@ -15,7 +15,7 @@ def index(tmp_path_factory):
     with PassageIndex.create(tmp_path_factory.mktemp("index")) as opened:
         for i, text in enumerate(TEXTS):
             document = Document(path=f"/{i}", title=text, kind=Kind.TEXT, size_bytes=1, stamp="")
-            opened.replace(document, text, b"", [("", "", 0, text)], 1)
+            opened.replace(document, text, b"", [("", "", 0, 1, text)], 1)
         yield opened
 
 
@@ -74,16 +74,66 @@ def test_the_phrase_with_a_keyword_ranks_first(index):
     assert index.search(match, 1)[0].text == "with statement and context"
 
 
+def found(title, score=1.0, *, text=None, source="/a", continues=False):
+    """A passage that the index found."""
+    text = text or f"text of {title}"
+    return Passage(
+        key="k", title=title, source=source, line=1, start=0, end=9, text=text, continues=continues, score=score
+    )
+
+
 @pytest.mark.parametrize(
-    ("title", "names"),
+    ("question", "better", "worse"),
     [
-        ("zlib.crc32", "crc 32"),
-        ("zipfile.ZipFile.open", "Zip File"),
-        ("http.HTTPServer", "HTTP Server"),
-        ("a.read_bytes", ""),
-        ("The with statement", ""),
+        ("x", found("A"), found("B", continues=True)),
+        ("x", found("mod.f"), found("mod.A.f")),
+        ("x", found("mod.A.f"), found("mod._f")),
+        ("x", found("mod.__len__"), found("mod._len")),
+        ("read a zip archive", found("zipfile.ZipFile"), found("shutil.unpack_archive")),
+        ("is it so?", found("a"), found("isolated.a")),
+        ("x", found("A title (of two. words)"), found("a.b")),
+        ("x", found("B", 1.0), found("A", 0.99)),
     ],
-)
-def test_the_words_inside_names_are_found(title, names):
-    """Capitals and digits divide a name; underscores divide words anyway."""
-    assert names_in(title) == names
+    ids=["a section's beginning", "a short name", "a public name", "a special method", "a module that is named",
+         "two letters name no module", "a title is no name", "the score decides otherwise"],
+)  # fmt: skip
+def test_what_readers_look_for_comes_first(question, better, worse):
+    """Of passages that fit equally well."""
+    for passages in ([better, worse], [worse, better]):
+        assert best(passages, question, 2)[0].title == better.title
+
+
+def test_equal_passages_keep_their_order():
+    """So answers are the same every time."""
+    assert [one.source for one in best([found("A", source=name) for name in "bca"], "x", 3)] == ["b"]
+    many = [found("A", source=name, text=name) for name in "bca"]
+    assert [one.source for one in best(many, "x", 3)] == ["b", "c", "a"]
+
+
+def test_a_text_that_occurs_twice_is_shown_once():
+    """However its heading is underlined; the better place wins."""
+    twice = [found("A", 1, text="Title\n=====\ntext"), found("B", 2, text="Title\n*****\ntext")]
+    assert [one.title for one in best(twice, "x", 5)] == ["B"]
+
+
+def test_other_sections_come_before_a_sections_second_passage():
+    """Which is still shown if there is room."""
+    passages = [
+        found("A", 4, text="a1"),
+        found("A", 3, text="a2"),
+        found("B", 2, text="b"),
+        found("A", 1, text="a", source="/other"),
+    ]
+    assert [(one.text, one.source) for one in best(passages, "x", 4)] == [
+        ("a1", "/a"),
+        ("b", "/a"),
+        ("a", "/other"),
+        ("a2", "/a"),
+    ]
+    assert len(best(passages, "x", 2)) == 2
+
+
+def test_a_question_is_answered_from_the_index(index):
+    """By its words; without a word there is nothing to look for."""
+    assert [one.text for one in answer("where do parrots rest?", index, 5)] == ["the parrot rests"]
+    assert answer("?!", index, 5) == ()

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 
@@ -6,9 +7,17 @@ from atlas_adapters.ingestion.index import Passage
 from atlas_adapters.ingestion.show import Progress, passage_lines, printable, write
 
 
-def passage(text, title="mod.name", source="/a/b.py"):
-    """A passage of the given text."""
-    return Passage(key="k-0", title=title, source=source, start=5, end=5 + len(text), text=text, score=1.25)
+def passage(text, *words, title="mod.name", source="/a/b.py", line=7):
+    """A passage of the given text, found by the given words in it."""
+    hits = tuple(match.span() for word in words for match in re.finditer(word, text))
+    return Passage(
+        key="k-0", title=title, source=source, line=line, start=5, end=5 + len(text), text=text, hits=hits, score=1.25
+    )
+
+
+def snippet(text, *words, columns=80):
+    """The lines of it that are shown, without their margin."""
+    return [line.removeprefix("      ") for line in list(passage_lines(1, passage(text, *words), columns))[2:]]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
@@ -19,31 +28,63 @@ def test_lines_fit_and_sources_keep_their_end(columns):
     assert max(map(len, lines)) <= columns
     assert lines[0].endswith("…  [1.2]")
     assert lines[1].strip().startswith("…")
-    assert lines[1].endswith("/file.py:5-3006")
+    assert lines[1].endswith("/file.py:7")
 
 
-def test_only_the_first_lines_of_a_passage_are_shown():
-    """Blank lines do not count."""
-    lines = list(passage_lines(1, passage("\n\n".join("abcdefg")), 80))
-    assert [line.strip() for line in lines[2:]] == ["a", "b", "c", "d", "e", "…"]
+def test_a_source_without_lines_has_no_number():
+    """Compiled modules, pages, topics."""
+    assert list(passage_lines(1, passage("x", source="lib.so", line=0), 80))[1] == "    lib.so"
+
+
+def test_a_few_lines_of_a_passage_are_shown():
+    """Blank lines do not count; without a word of the question in any, the first ones."""
+    assert snippet("\n\n".join("abcdefg")) == ["a", "b", "c", "d", "e", "…"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("g", "…cdefg…"),
+        ("ag", "abcde…"),
+        ("agi", "…efghi…"),
+        ("l", "…hijkl"),
+    ],
+    ids=["one word", "the earliest of two", "two at once", "at the end"],
+)
+def test_the_lines_with_most_words_of_the_question_are_shown(words, shown):
+    """In a row; what is left out before and behind is told."""
+    assert "".join(snippet("\n".join("abcdefghijkl"), *words)) == shown
+
+
+def test_long_lines_are_wrapped_at_words_and_keep_their_indentation():
+    """Nothing of a paragraph is out of sight because it is one line."""
+    text = "head\n" + "  one two three four five six seven eight nine ten\n" + "back\n"
+    assert snippet(text, "nine", columns=40) == [
+        "head",
+        "  one two three four five six",
+        "  seven eight nine ten",
+        "back",
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("crc32($module, data, value=0, /)\n--\n\nCompute.", ["crc32(data, value=0, /)", "Compute."]),
-        ("read($self, /)\n--\n\n", ["read(/)"]),
+        ("read($self, /)\n--\n\n", ["read()"]),
+        ("f($module, /, a=None)\n--\n\nDo.", ["f(a=None)", "Do."]),
+        ("Title\n=====\n\nText\n--\n", ["Title", "Text", "--"]),
         (
             'def f(self):\n        """Do.\n\n            More.\n        """',
             ["def f(self):", '"""Do.', "    More.", '"""'],
         ),
         ("a\tb", ["a   b"]),
     ],
-    ids=["compiled", "compiled method", "docstring", "tab"],
+    ids=["compiled", "compiled method", "keywords only", "heading", "docstring", "tab"],
 )
 def test_docstrings_are_shown_as_people_write_them(text, shown):
     """Without what only the interpreter needs, and without the indentation of the place where they stand."""
-    assert [line.removeprefix("      ") for line in passage_lines(1, passage(text), 80)][2:] == shown
+    assert snippet(text) == shown
 
 
 def test_nothing_that_is_indexed_reaches_the_terminal_as_a_command():
