@@ -48,6 +48,9 @@ class FuturesExecutor:
             except Exception as error:  # noqa: BLE001 - a pool that refuses a unit (shut down, broken) fails that unit
                 number = run.job_done(worker, number, error)
                 continue
+            if not hasattr(future, "add_done_callback"):
+                msg = f"{self._pool!r}.submit returned {future!r}; it must return a Future"
+                raise TypeError(msg)
             worker.still_busy = functools.partial(_runs, future)
             # Settled in the coordinator, not in the pool's callback thread: that one must not submit again, and may be any thread.
             future.add_done_callback(functools.partial(self._report, run, worker, number))
@@ -71,6 +74,9 @@ def _runs(future: "Future[Any]") -> bool:
 
 
 def _make(custom: Any) -> Executor:
+    if isinstance(custom, type):
+        msg = f"custom_executor is the class {custom.__name__}; give an instance: {custom.__name__}()"
+        raise TypeError(msg)
     if hasattr(custom, "submit"):
         return FuturesExecutor(custom)
     if isinstance(custom, Executor):
