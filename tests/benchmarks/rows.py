@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from tests.benchmarks.graphs import FAMILIES
+from tests.benchmarks.ingest import main_job
 from tests.benchmarks.references import REFERENCES
 from tests.benchmarks.runner import Bench, Samples
 from tests.benchmarks.table import Budget, Form, Line, Verdict, judge
@@ -274,4 +275,5 @@ ROWS: dict[str, Row] = {
     "B9": grain,
     "B12": features,
     "B13": imports,
+    "B14": main_job,
 }
