@@ -55,8 +55,8 @@ class StepByStep:
         number = run.take(worker)
         while number >= 0:
             job = run.job(worker, number)
-            if job is None:  # a cache had the result
-                number = run.take(worker)
+            if isinstance(job, int):  # settled already, by a cache for one; this is the next unit
+                number = job
                 continue
             if self._tell:
                 print(f"  {job.unit_id} in {threading.current_thread().name}")

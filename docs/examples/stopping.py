@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
 from typing import Any
 
 from qp_core import ExecutionContext, QuantumPartitioner
@@ -20,20 +19,39 @@ from qp_core import ExecutionContext, QuantumPartitioner
 NEVER = threading.Event()
 
 
+def done(_: ExecutionContext) -> str:
+    """Do nothing much."""
+    return "done"
+
+
+def second(ctx: ExecutionContext) -> str:
+    """Do what the context says, if anything."""
+    if "at_second" in ctx:
+        ctx["at_second"]()
+    return "done"
+
+
+def hang(_: ExecutionContext) -> None:
+    """Wait for ever."""
+    NEVER.wait()
+
+
+async def hang_politely(_: ExecutionContext) -> None:
+    """Wait for ever, but so that it can be stopped."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("  a coroutine is told, and can clean up")
+
+
 def make_partitioner() -> QuantumPartitioner[dict[str, Any], Any]:
     """A chain, and a unit beside it that comes last."""
     partitioner: QuantumPartitioner[dict[str, Any], Any] = QuantumPartitioner(max_workers=1)
-
-    def second(ctx: ExecutionContext) -> str:
-        if "at_second" in ctx:
-            ctx["at_second"]()
-        return "done"
-
-    partitioner.add_unit(lambda ctx: "done", name="first")  # noqa: ARG005 - a unit is given its context
+    partitioner.add_unit(done, name="first")
     partitioner.add_unit(second, ["first"], name="second")
-    partitioner.add_unit(lambda ctx: NEVER.wait(), ["second"], name="hang")  # noqa: ARG005
-    partitioner.add_unit(lambda ctx: "done", ["hang"], name="last")  # noqa: ARG005
-    partitioner.add_unit(lambda ctx: "done", name="other", priority=-1)  # noqa: ARG005
+    partitioner.add_unit(hang, ["second"], name="hang")
+    partitioner.add_unit(done, ["hang"], name="last")
+    partitioner.add_unit(done, name="other", priority=-1)
     return partitioner
 
 
@@ -63,8 +81,8 @@ def main() -> None:
     except KeyboardInterrupt:
         show(partitioner)
 
-    print("A deadline:")
-    partitioner.execute({}, strategy="priority", deadline=0.1)
+    print("A deadline of 1 s:")
+    partitioner.execute({}, strategy="priority", deadline=1.0)
     show(partitioner)
 
     print("The first failure:")
@@ -77,16 +95,10 @@ def main() -> None:
             break
     show(partitioner)
 
-    async def hang(_: ExecutionContext) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            print("  a coroutine is told, and can clean up")
-
-    print("Coroutines, and a deadline:")
-    partitioner.units["hang"].function = hang
-    partitioner.execute({}, execution_mode="async", strategy="priority", deadline=0.1)
-    print(f"  {dict(Counter(record.state.value for record in partitioner.last_result.report.units.values()))}")  # type: ignore[union-attr]
+    print("Coroutines, and a deadline of 1 s:")
+    partitioner.units["hang"].function = hang_politely
+    results = partitioner.execute({}, execution_mode="async", strategy="priority", deadline=1.0)
+    print(f"  { {state.value: count for state, count in results.report.counts.items()} }")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_the_example_of_a_hook_does_what_the_page_says(hook, tmp_path):
     assert f"@hookimpl\ndef {hook}(" in fences[1]
     install(tmp_path, fences[1])
     if kinds == ("python", "python", "console"):
-        command, output = re.fullmatch(r"\$ qp (.*)\n((?s:.*))", fences[2]).groups()
+        command, output = re.fullmatch(r"\$ \S+/qp (.*)\n((?s:.*))", fences[2]).groups()
         assert (
             python(tmp_path, "-c", "import sys; from qp_plugins.cli import main; sys.exit(main())", *command.split())
             == output
