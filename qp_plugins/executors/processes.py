@@ -23,6 +23,7 @@ _BASE = multiprocessing.get_context(
 )
 
 
+_NEEDED = __name__  # this very module, and with it the core
 _hiding = threading.Lock()
 _LAST_S = 5.0  # how long a process that is told to end may take, before it is killed
 
@@ -44,6 +45,17 @@ def _main_hidden() -> Iterator[None]:
             yield
         finally:
             main.__dict__.update(hidden)
+
+
+def _preload() -> None:
+    """Have the fork server import what every process needs, once: each starts in a tenth of the time."""
+    if _BASE.get_start_method() != "forkserver":
+        return
+    from multiprocessing.forkserver import _forkserver  # noqa: PLC0415 - only where there is one
+
+    wanted = _forkserver._preload_modules  # type: ignore[attr-defined] # noqa: SLF001 - what others have asked for stays
+    if _NEEDED not in wanted:
+        _BASE.set_forkserver_preload([*wanted, _NEEDED, "cloudpickle"])
 
 
 def _leave_interrupts_to_parent() -> None:
@@ -78,6 +90,7 @@ class ProcessExecutor:
 
     def run(self, run: Run) -> None:
         """Run every unit, and end the processes."""
+        _preload()
         pool = ProcessPoolExecutor(run.max_workers, mp_context=_Context(), initializer=_leave_interrupts_to_parent)
         try:
             FuturesExecutor(pool).run(run)
