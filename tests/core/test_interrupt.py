@@ -1,0 +1,785 @@
+"""R10: Ctrl-C and SIGTERM, sent to real programs in every mode: they end soon, keep what had completed, and leave nothing behind."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import psutil
+import pytest
+
+from qp_core import ExecutionMode, Plugins, QuantumPartitioner, UnitState
+from qp_core.interrupt import _act_aside
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+SOON_S = 15
+"""What "about two seconds" may take on a machine that is busy with other tests; every unit here would hang for much longer."""
+
+MODES = ["sequential", "thread", "async", "process", "custom"]
+every_mode = pytest.mark.parametrize("mode", MODES)
+
+PRELUDE = """
+    import asyncio, json, os, signal, sys, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+    from qp_core import *
+
+    mode = sys.argv[1]
+    leave = threading.Event()
+    pool = ThreadPoolExecutor(2) if mode == "custom" else None
+    how = {"custom_executor": pool} if pool else {"execution_mode": mode}
+
+    def say(**what):
+        import json, os
+        os.write(1, json.dumps(what).encode() + b"\\n")  # in one piece, whoever else is saying something
+
+    def quick(ctx):
+        return ctx.unit_id
+
+    if mode == "async":
+        async def hang(ctx):
+            say(begun=ctx.unit_id)
+            await asyncio.sleep(300)
+
+        async def end_soon(ctx):
+            say(begun=ctx.unit_id)
+            await asyncio.sleep(0.5)
+            return ctx.unit_id
+    elif mode == "custom":
+        def hang(ctx):  # the pool is the user's, and so is its thread
+            say(begun=ctx.unit_id)
+            leave.wait(300)
+    else:
+        def hang(ctx):
+            import time
+            say(begun=ctx.unit_id)
+            while True:
+                time.sleep(300)
+    if mode != "async":
+        def end_soon(ctx):
+            import time
+            say(begun=ctx.unit_id)
+            time.sleep(0.5)
+            return ctx.unit_id
+
+    class Tells:
+        def qp_unit_finished(self, event):
+            if event.state is UnitState.CANCELED and event.unit_id == "waiting":
+                say(halted=True)
+
+    def attempt(run):
+        try:
+            result = run()
+        except KeyboardInterrupt:
+            say(raised="KeyboardInterrupt")
+        except BaseException as error:
+            say(raised=repr(error))
+        else:
+            say(returned=result)
+        finally:
+            leave.set()
+
+    def tell_of(partitioner):
+        report = partitioner.last_result.report
+        say(
+            kept=partitioner.get_partial_results(),
+            states={unit_id: record.state.value for unit_id, record in report.units.items()},
+            stopped=report.stopped,
+        )
+"""
+
+
+class Program:
+    """A program in a process of its own, which talks in lines of JSON.
+
+    Args:
+        tmp_path: Where its temporary files go.
+        *body: What it does after the prelude, in pieces.
+        mode: Its argument.
+        **environment: More variables.
+    """
+
+    def __init__(self, tmp_path, *body, mode="thread", **environment):
+        script = tmp_path / "program.py"
+        script.write_text("".join(map(textwrap.dedent, (PRELUDE, *body))), encoding="utf-8")
+        self.temporary = tmp_path / "temporary"
+        self.temporary.mkdir()
+        self._errors = (tmp_path / "stderr.txt").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), mode],
+            env={**os.environ, "QP_GRACE": "0.4", "TMPDIR": str(self.temporary), **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,
+        )
+        self._said = queue.Queue()
+        self.lines = []
+        self._descendants = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self._process.stdout:
+            self._said.put(json.loads(line))
+        self._said.put(None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in [*self._descendants, psutil.Process(self._process.pid)] if self._process.poll() is None else []:
+            process.kill()
+        self._process.wait(SOON_S)
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def wait_for(self, **what):
+        """Wait until it has said this."""
+        ends = time.monotonic() + 60
+        while what not in self.lines:
+            line = self._said.get(timeout=max(0.1, ends - time.monotonic()))
+            assert line is not None, f"it ended without saying {what}: {self.lines} {self.errors()}"
+            self.lines.append(line)
+
+    def answer(self):
+        """Let it go on that waits for a line."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def errors(self):
+        """What it wrote on standard error."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def send(self, number, *, group=False):
+        """Send a signal, as `kill` does, or to its whole group as a terminal does."""
+        self._descendants = psutil.Process(self._process.pid).children(recursive=True)
+        if group:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
+
+    def finish(self):
+        """Wait until it has ended, and look for what it has left behind.
+
+        Returns:
+            What it said, as one dict.
+        """
+        begun = time.monotonic()
+        assert self._process.wait(60) == 0, self.errors()
+        assert time.monotonic() - begun < SOON_S, "it took too long"
+        _, alive = psutil.wait_procs(self._descendants, timeout=SOON_S)
+        assert alive == []
+        assert list(self.temporary.iterdir()) == []
+        while (line := self._said.get(timeout=SOON_S)) is not None:
+            self.lines.append(line)
+        assert "Traceback" not in self.errors(), self.errors()
+        return {key: value for line in self.lines for key, value in line.items()}
+
+
+# Two workers: done, then hang and ends, while waiting waits for one of them to be free, and after for hang.
+GRAPH = """
+    partitioner = QuantumPartitioner(2)
+    partitioner.add_unit(quick, name="done")
+    partitioner.add_unit(hang, ["done"], "hang")
+    if mode != "sequential":
+        partitioner.add_unit(end_soon, ["done"], "ends")
+    if mode == "async":
+        partitioner.max_workers = 2
+    partitioner.add_unit(quick, ["done"], "waiting")
+    partitioner.add_unit(quick, ["hang"], "after")
+    attempt(lambda: partitioner.execute({}, telemetry=[Tells()], **how))
+    tell_of(partitioner)
+"""
+
+# As at a prompt: the same partitioner, once more.
+AGAIN = """
+    if pool is None:
+        partitioner.units["hang"].function = partitioner.units.get("ends", partitioner.units["hang"]).function = quick
+        say(again=partitioner.execute({}, **how))
+"""
+
+
+FIRST = [
+    *(pytest.param(mode, signal.SIGINT, id=f"{mode}-ctrl_c") for mode in MODES),
+    *(pytest.param(mode, signal.SIGTERM, id=f"{mode}-sigterm") for mode in ("sequential", "thread", "process")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "number"), FIRST)
+def test_the_first_signal_stops_handing_out_and_gives_running_units_their_grace(tmp_path, mode, number):
+    """What ends within it is kept; what hangs is given up after it; `execute` raises KeyboardInterrupt, may be called again, and all is gone.
+
+    done -> hang -> after
+         -> ends
+         -> waiting
+    """
+    with Program(tmp_path, GRAPH, AGAIN, mode=mode, QP_GRACE="1.5") as program:
+        program.wait_for(begun="hang")
+        if mode != "sequential":
+            program.wait_for(begun="ends")
+        program.send(number)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["stopped"] == "interrupted"
+    states = said["states"]
+    assert states["done"] == "completed"
+    assert states["hang"] == states["waiting"] == "canceled"
+    assert states["after"] in {"canceled", "skipped"}
+    expected = {"done": "done"} if mode == "sequential" else {"done": "done", "ends": "ends"}
+    assert said["kept"] == expected
+    if mode != "custom":
+        assert said["again"] == {unit_id: unit_id for unit_id in states}
+
+
+@pytest.mark.slow
+@every_mode
+def test_the_second_signal_stops_at_once(tmp_path, mode):
+    """Though the grace is two minutes."""
+    with Program(tmp_path, GRAPH, mode=mode, QP_GRACE="120") as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGINT)
+        program.wait_for(halted=True)
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"]["done"] == "done"
+    assert said["states"]["hang"] == "canceled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_somebody_impatient_is_served_no_worse(tmp_path, mode):
+    """Six more signals of both kinds, while an observer is still busy with the first one's news."""
+    slow = """
+        class Tells:
+            def qp_unit_finished(self, event):
+                if event.state is UnitState.CANCELED and event.unit_id == "waiting":
+                    say(halted=True)
+                    sys.stdin.readline()
+    """
+    with Program(tmp_path, slow, GRAPH, mode=mode, QP_GRACE="120") as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGINT)
+        program.wait_for(halted=True)
+        for number in [signal.SIGTERM, signal.SIGINT] * 3:
+            program.send(number)
+            time.sleep(0.05)
+        program.answer()
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"]["done"] == "done"
+    assert said["states"]["hang"] == said["states"]["waiting"] == "canceled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "async", "process"])
+def test_a_run_is_over_as_soon_as_the_running_units_are(tmp_path, mode):
+    """The grace is the most, not the least: two minutes are not waited for. ends -> never."""
+    body = """
+        partitioner = QuantumPartitioner(1)
+        partitioner.add_unit(end_soon, name="ends")
+        partitioner.add_unit(quick, ["ends"], "never")
+        attempt(lambda: partitioner.execute({}, max_workers=1, **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode=mode, QP_GRACE="120") as program:
+        program.wait_for(begun="ends")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"] == {"ends": "ends"}
+    assert said["states"] == {"ends": "completed", "never": "canceled"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_still_leaves_units_their_grace(tmp_path, mode):
+    """The worker processes get the signal too; what it means, the run decides."""
+    with Program(tmp_path, GRAPH, mode=mode, QP_GRACE="1.5") as program:
+        program.wait_for(begun="hang")
+        program.wait_for(begun="ends")
+        program.send(signal.SIGINT, group=True)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"] == {"done": "done", "ends": "ends"}
+    assert said["states"]["hang"] == "canceled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_a_retry_that_waits_is_not_waited_for(tmp_path, mode):
+    """Nothing runs, so there is nothing to give a grace to."""
+    body = """
+        def fails(ctx):
+            say(begun=ctx.unit_id)
+            raise OSError("again")
+        class Waits:
+            def qp_unit_retrying(self, event):
+                say(waits=True)
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(fails, name="a", retries=9, retry=RetryPolicy(base_s=100, cap_s=100))
+        attempt(lambda: partitioner.execute({}, telemetry=[Waits()], **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode=mode, QP_GRACE="120") as program:
+        program.wait_for(waits=True)
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["states"] == {"a": "canceled"}
+
+
+@pytest.mark.slow
+def test_a_coroutine_that_blocks_its_loop_is_left_behind(tmp_path):
+    """It cannot be cancelled; the program ends all the same."""
+    body = """
+        async def blocks(ctx):
+            say(begun=ctx.unit_id)
+            time.sleep(300)
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(blocks, name="a")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+        say(abandoned=partitioner.last_result.report.abandoned)
+    """
+    with Program(tmp_path, body, mode="async") as program:
+        program.wait_for(begun="a")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["states"] == {"a": "canceled"}
+    assert said["abandoned"] == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_the_interpreter_exits_though_a_thread_hangs(tmp_path, mode):
+    """A unit ran out of time and can never be stopped; nobody presses Ctrl-C."""
+    body = """
+        def hang(ctx):
+            threading.Event().wait()
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(hang, name="hang", timeout=0.05)
+        partitioner.add_unit(quick, name="done")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+        say(abandoned=partitioner.last_result.report.abandoned)
+    """
+    with Program(tmp_path, body, mode=mode) as program:
+        said = program.finish()
+    assert said["returned"] == {"done": "done"}
+    assert said["states"] == {"hang": "timeout", "done": "completed"}
+    assert said["abandoned"] == ["hang"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_a_run_inside_a_unit_stops_with_the_outer_one(tmp_path, mode):
+    """Outer -> inner: the inner run hands out nothing more either, and its hanging unit does not hold the program."""
+    body = """
+        def inner(ctx):
+            nested = QuantumPartitioner(1)
+            nested.add_unit(end_soon, name="inner_ends")
+            nested.add_unit(lambda c: say(begun="inner_never"), name="inner_never")
+            return dict(nested.execute({}, **how))
+        partitioner = QuantumPartitioner(1)
+        partitioner.add_unit(quick, name="done")
+        partitioner.add_unit(inner, ["done"], "inner")
+        partitioner.add_unit(quick, ["inner"], "after")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode=mode, QP_GRACE="3") as program:
+        program.wait_for(begun="inner_ends")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert {"begun": "inner_never"} not in program.lines
+    assert said["kept"]["done"] == "done"
+    assert said["states"]["after"] in {"canceled", "skipped"}
+
+
+WAYS = {
+    "stream": """
+        def run():
+            for unit_id, end in partitioner.stream({}, **how):
+                say(end=unit_id)
+        attempt(run)
+    """,
+    "execute_async": """
+        attempt(lambda: asyncio.run(partitioner.execute_async({}, **how)))
+    """,
+    "astream": """
+        async def run():
+            async for unit_id, end in partitioner.astream({}, **how):
+                say(end=unit_id)
+        attempt(lambda: asyncio.run(run()))
+    """,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "way"),
+    [
+        pytest.param("thread", "stream", id="thread-stream"),
+        pytest.param("process", "stream", id="process-stream"),
+        pytest.param("thread", "execute_async", id="thread-execute_async"),
+        pytest.param("async", "execute_async", id="async-execute_async"),
+        pytest.param("async", "astream", id="async-astream"),
+    ],
+)
+def test_ctrl_c_ends_the_other_ways_to_run_too(tmp_path, mode, way):
+    """Streams and awaited runs: what had completed is kept, nothing is left behind."""
+    graph = """
+        partitioner = QuantumPartitioner(2)
+        partitioner.add_unit(quick, name="done")
+        partitioner.add_unit(hang, ["done"], "hang")
+    """
+    with Program(tmp_path, graph, WAYS[way], "tell_of(partitioner)", mode=mode) as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"] == {"done": "done"}
+    assert said["states"]["hang"] == "canceled"
+
+
+@pytest.mark.slow
+def test_where_a_thread_cannot_be_signalled_the_main_thread_is_interrupted_otherwise(tmp_path):
+    """Windows has no pthread_kill; a sequential unit that hangs is still given up after its grace."""
+    body = """
+        del signal.pthread_kill
+        def hang(ctx):
+            say(begun=ctx.unit_id)
+            while True:
+                time.sleep(0.05)  # interrupt_main wakes nobody who sleeps in C
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(hang, name="hang")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode="sequential") as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["states"] == {"hang": "canceled"}
+
+
+# ---- whose signals these are
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_a_program_with_handlers_of_its_own_keeps_them(tmp_path, mode):
+    """They are called as ever, and the run goes on to its end."""
+    body = """
+        caught = []
+        def mine(number, frame):
+            caught.append(number)
+            say(caught=number)
+        signal.signal(signal.SIGINT, mine)
+        signal.signal(signal.SIGTERM, mine)
+        def patient(ctx):
+            say(begun=ctx.unit_id)
+            while len(caught) < 2:
+                time.sleep(0.01)
+            return "to its end"
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(patient, name="a")
+        attempt(lambda: partitioner.execute({}, **how))
+        say(still=[signal.getsignal(number) is mine for number in (signal.SIGINT, signal.SIGTERM)])
+    """
+    with Program(tmp_path, body, mode=mode) as program:
+        program.wait_for(begun="a")
+        program.send(signal.SIGINT)
+        program.wait_for(caught=int(signal.SIGINT))
+        program.send(signal.SIGTERM)
+        said = program.finish()
+    assert said["returned"] == {"a": "to its end"}
+    assert said["still"] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_a_programs_own_handler_may_raise_keyboardinterrupt(tmp_path, mode):
+    """That stops the run as Ctrl-C does."""
+    body = """
+        def mine(number, frame):
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, mine)
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(quick, name="done")
+        partitioner.add_unit(hang, ["done"], "hang")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode=mode) as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"] == {"done": "done"}
+    assert said["states"]["hang"] == "canceled"
+
+
+@pytest.mark.slow
+def test_a_run_off_the_main_thread_leaves_signals_to_the_main_one(tmp_path):
+    """Which gets its KeyboardInterrupt as ever; the run goes on, and does not hold the program when its thread does not."""
+    body = """
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(end_soon, name="ends")
+        over = threading.Event()
+        def run():
+            partitioner.execute({}, **how)
+            over.set()
+        def wait():
+            threading.Thread(target=run).start()
+            over.wait()
+        attempt(wait)
+        over.wait()
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode="thread") as program:
+        program.wait_for(begun="ends")
+        program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["states"] == {"ends": "completed"}
+    assert said["stopped"] is None
+
+
+def handlers():
+    """The handlers of both signals."""
+    return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+
+@pytest.fixture
+def default_handlers():
+    """The handlers that a program starts with, whatever the test runner has set."""
+    before = handlers()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield handlers()
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
+
+
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+@pytest.mark.parametrize("how", ["well", "badly", "broken"])
+def test_handlers_are_the_runs_while_it_runs_and_restored_after(default_handlers, mode, how):
+    """However it ends."""
+    seen = []
+
+    def look(_):
+        seen.append(handlers())
+        if how == "badly":
+            raise ValueError
+
+    class Breaks:
+        def qp_unit_finished(self, event):
+            if how == "broken":
+                raise SystemExit
+
+    partitioner = QuantumPartitioner(default_execution_mode=mode)
+    partitioner.add_unit(look)
+    if how == "broken":
+        with pytest.raises(SystemExit):
+            partitioner.execute({}, telemetry=[Breaks()])
+    else:
+        partitioner.execute({}, telemetry=[Breaks()])
+    ((interrupt, terminate),) = seen
+    assert interrupt is terminate
+    assert interrupt is not default_handlers[0]
+    assert handlers() == default_handlers
+
+
+def test_handlers_that_the_program_has_set_are_never_touched(default_handlers):
+    """Neither a function nor "ignore"; each signal by itself."""
+    seen = []
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda _: seen.append(handlers()))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    partitioner.execute({})
+    assert seen[0][0] is not default_handlers[0]
+    assert seen[0][1] is signal.SIG_IGN
+
+    def mine(number, frame):
+        raise AssertionError
+
+    signal.signal(signal.SIGINT, mine)
+    partitioner.execute({})
+    assert seen[1] == (mine, signal.SIG_IGN)
+
+
+def test_off_the_main_thread_no_handler_is_touched(default_handlers):
+    """Only the main thread could."""
+    seen = []
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(lambda _: seen.append(handlers()))
+    thread = threading.Thread(target=partitioner.execute, args=({},))
+    thread.start()
+    thread.join(SOON_S)
+    assert seen == [default_handlers]
+
+
+def test_a_run_inside_a_unit_leaves_the_outer_ones_handlers(default_handlers):
+    """One run at a time has the signals, and passes them on."""
+    seen = []
+
+    def inner(_):
+        nested = QuantumPartitioner(default_execution_mode="sequential")
+        nested.add_unit(lambda _: seen.append(handlers()))
+        seen.append(handlers())
+        nested.execute({})
+        seen.append(handlers())
+
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(inner)
+    assert partitioner.execute({}).ok
+    assert seen[0] == seen[1] == seen[2]
+    assert handlers() == default_handlers
+
+
+# ---- KeyboardInterrupt that is no signal
+
+
+def interrupted_by_itself(_):
+    """A unit that raises what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone(default_handlers, mode):
+    """No signal came, so nobody meant the run. Where the program handles the signal itself, nobody can tell, and the run stops."""
+    partitioner = QuantumPartitioner(2, mode)
+    partitioner.add_unit(interrupted_by_itself, name="a", retries=3)
+    partitioner.add_unit(lambda _: 1, name="b")
+    result = partitioner.execute({})
+    assert result == {"b": 1}
+    assert result.report.units["a"].state is UnitState.FAILED
+    assert result.report.units["a"].attempts == 1
+    signal.signal(signal.SIGINT, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({})
+    assert partitioner.last_result.report.units["a"].state is UnitState.CANCELED
+
+
+# ---- the thread that acts while the main one is busy, in this process
+
+
+class Sequential:
+    """The sequential executor, and the run that it drives."""
+
+    def __init__(self):
+        self.current = None
+
+    def run(self, run):
+        """Run every unit here."""
+        self.current = run
+        Plugins.installed().make("executors", ExecutionMode.SEQUENTIAL.value, None).run(run)
+
+
+def test_a_sequential_unit_that_hangs_is_interrupted_after_its_grace(default_handlers):
+    """From beside, since the main thread is busy with the unit; the unit sees a KeyboardInterrupt. ran -> hangs, never."""
+    executor = Sequential()
+    caught = []
+
+    def hangs(_):
+        threading.Thread(target=_act_aside, args=(executor.current,)).start()
+        ends = time.monotonic() + SOON_S
+        try:
+            while time.monotonic() < ends:
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            caught.append(True)
+            raise
+
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda _: 1, name="ran")
+    partitioner.add_unit(hangs, ["ran"], "hangs")
+    partitioner.add_unit(lambda _: 1, ["ran"], "never")
+    # What the thread sends is counted as a first signal here, which starts another such thread; that one's is the second.
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({}, custom_executor=executor, grace=0.05)
+    assert caught == [True]
+    assert partitioner.get_partial_results() == {"ran": 1}
+    states = {unit_id: record.state.value for unit_id, record in partitioner.last_result.report.units.items()}
+    assert states == {"ran": "completed", "hangs": "canceled", "never": "canceled"}
+
+
+def test_a_sequential_unit_that_ends_in_its_grace_is_not_interrupted(default_handlers):
+    """Whoever acts from beside looks whether the run is over, and leaves the main thread alone."""
+    executor = Sequential()
+    aside = []
+
+    def ends(_):
+        aside.append(threading.Thread(target=_act_aside, args=(executor.current,)))
+        aside[0].start()
+        while executor.current._frontier.halted is None:
+            time.sleep(0.001)
+        return "ended"
+
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(ends, name="ends")
+    partitioner.add_unit(lambda _: 1, ["ends"], "never")
+    result = partitioner.execute({}, custom_executor=executor, grace=60)
+    aside[0].join(SOON_S)
+    assert not aside[0].is_alive()
+    assert result == {"ends": "ended"}
+    assert result.report.stopped == "interrupted"
+
+
+@pytest.mark.parametrize("mode", ["thread", "async"])
+def test_a_signal_handled_in_this_process_stops_the_run(default_handlers, mode):
+    """The handler only leaves a message for the thread that waits. a -> never."""
+    partitioner = QuantumPartitioner(1, mode)
+    partitioner.add_unit(lambda _: signal.raise_signal(signal.SIGTERM), name="a")
+    partitioner.add_unit(lambda _: 1, ["a"], "never")
+    main = threading.main_thread().ident
+
+    def terminates(_):
+        signal.pthread_kill(main, signal.SIGTERM)
+        assert halted.wait(SOON_S)
+        return "kept"
+
+    halted = threading.Event()
+
+    class Hears:
+        def qp_unit_finished(self, event):
+            if event.unit_id == "never":
+                halted.set()
+
+    partitioner.units["a"].function = terminates
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({}, telemetry=[Hears()])
+    assert partitioner.get_partial_results() == {"a": "kept"}
+
+
+def test_a_signal_that_comes_between_two_units_of_a_sequential_run_is_heard(default_handlers):
+    """While the main thread is in an observer, and not in a unit: the first and the second raise nothing there."""
+
+    class Signals:
+        def qp_unit_finished(self, event):
+            if event.unit_id == "a":
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(lambda _: 1, name="a")
+    for number in range(2000):
+        partitioner.add_unit(lambda _: time.sleep(0.001), name=f"later{number}")
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({}, telemetry=[Signals()])
+    assert partitioner.get_partial_results()["a"] == 1
+    assert UnitState.CANCELED in partitioner.last_result.report.counts
