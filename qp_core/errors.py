@@ -35,9 +35,8 @@ import attrs
 
 from qp_core.vocabulary import UnitId, UnitState
 
-_error = attrs.define(
-    eq=False, slots=False
-)  # positional fields and a __dict__: the one form that pickles whole, notes included
+# Positional fields and a __dict__: the one form that pickles whole, notes included.
+_error = attrs.define(eq=False, slots=False, match_args=False)
 _SHOWN = 8  # names listed before "and n more"
 _LONGEST = 200  # characters of one value in a message; the error's attributes hold it whole
 _LOOKED_AT, _COMPARED = 10_000, 100  # names: read, and compared letter by letter (some ms each where they are long)

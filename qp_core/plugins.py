@@ -7,11 +7,10 @@ called `<name>@<distribution>`.
 """
 
 import functools
-import importlib.metadata
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
@@ -25,6 +24,9 @@ from qp_core.plan import ExecutionPlan
 from qp_core.settings import Settings
 from qp_core.telemetry import HOOK_OF, Event, Listener, Listeners, listeners_of
 from qp_core.unit import QuantumUnit
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _log = logging.getLogger("qp_core")
 
@@ -71,16 +73,14 @@ class Plugins:
         entry_points: Where plugins are found; those that are installed, if None.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, entry_points: "Iterable[EntryPoint] | None" = None) -> None:
         self._settings = settings or Settings.from_environment()
-        found = importlib.metadata.entry_points(group=hookspecs.PROJECT) if entry_points is None else entry_points
+        found = _installed_entry_points() if entry_points is None else entry_points
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
         self._info: dict[str, PluginInfo] = {}
-        self._waiting: dict[str, list[tuple[str, importlib.metadata.EntryPoint]]] = {}
+        self._waiting: dict[str, list[tuple[str, EntryPoint]]] = {}
         self._provided: dict[str, dict[str, Any]] = {}
         # Sorted, so that the order of answers does not depend on the order of installation.
         for entry in sorted(dict.fromkeys(found), key=lambda entry: (entry.name, _name_of(entry) or "", entry.value)):
@@ -96,7 +96,7 @@ class Plugins:
         with _installed_lock:
             return _installed()
 
-    def _admit(self, entry: importlib.metadata.EntryPoint) -> None:
+    def _admit(self, entry: "EntryPoint") -> None:
         distribution = _name_of(entry)
         longer = f"{entry.name}@{distribution}"
         name = longer if entry.name in self._info else entry.name
@@ -138,7 +138,7 @@ class Plugins:
                         raise
                 self._waiting.pop(wanted, None)
 
-    def _load_one(self, name: str, entry: importlib.metadata.EntryPoint) -> None:
+    def _load_one(self, name: str, entry: "EntryPoint") -> None:
         try:
             plugin = entry.load()
             self._manager.register(plugin, name=name)
@@ -349,7 +349,14 @@ def _deaf(function: Callable[[], object]) -> Callable[[Any], object]:
     return lambda _: function()
 
 
-def _name_of(entry: importlib.metadata.EntryPoint) -> str | None:
+def _installed_entry_points() -> "Iterable[EntryPoint]":
+    # Here and not above: it takes longer to import than most of the core, and is needed with the first run.
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    return entry_points(group=hookspecs.PROJECT)
+
+
+def _name_of(entry: "EntryPoint") -> str | None:
     return entry.dist.name if entry.dist else None
 
 

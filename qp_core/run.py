@@ -8,10 +8,10 @@ state passes through the frontier.
 import contextvars
 import functools
 import logging
+import os
 import random
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class Run:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self.run_id = uuid.uuid4().hex
+        self.run_id = os.urandom(16).hex()
         self.plan = plan
         self.options = options
         self.clock: Clock = clock or SystemClock()
