@@ -26,7 +26,8 @@ class RunChoices(TypedDict, total=False):
     """Keyword arguments that every way to execute takes.
 
     Attributes:
-        outputs: Run only what these units need, keep only their results, and free others after their last use.
+        outputs: Run only what these units need (nothing for those that are known), keep only their results, and free others after
+            their last use.
         known: Results that are known beforehand; these units do not run.
         fail_fast: Cancel everything else when one unit has failed.
         deadline: The most seconds for the whole run, queueing included.
@@ -119,7 +120,7 @@ class Launcher:
         outputs = options.get("outputs")
         if outputs is not None:
             outputs = _checked_list(outputs, "outputs", "ids")
-            plan = plan.restricted_to(outputs)
+            plan = plan.restricted_to(outputs, known)
             known = {unit_id: value for unit_id, value in known.items() if unit_id in plan.index}
         _check_context(context, plan)
         executor, mode = self._executor(options)

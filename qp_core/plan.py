@@ -6,7 +6,7 @@ A plan knows which unit waits for which, and can draw itself. It does not know i
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -105,14 +105,15 @@ class ExecutionPlan:
         same = len(units) == len(self.nodes)
         return same and not any(map(operator.is_not, self.nodes, units.values()))
 
-    def restricted_to(self, outputs: Iterable[UnitId]) -> "ExecutionPlan":
+    def restricted_to(self, outputs: Iterable[UnitId], known: Container[UnitId] = ()) -> "ExecutionPlan":
         """The part of the plan that the given units need.
 
         Args:
             outputs: Ids of this plan.
+            known: Units whose results are known: nothing is needed for them.
 
         Returns:
-            A plan of these units and their ancestors.
+            A plan of the outputs and their ancestors, as far as these are not needed for known units only.
 
         Raises:
             MissingDependencyError: An output is no unit of the plan.
@@ -123,8 +124,18 @@ class ExecutionPlan:
             if not isinstance(output, str) or output not in self.index:
                 raise missing_dependency("outputs", output, self.index, argument=True)
             wanted.append(self.index[output])
-        kept = graph.reachable(self.needs, wanted)
-        return ExecutionPlan.of({unit.id: unit for number, unit in enumerate(self.nodes) if number in kept})
+        needs = [() if unit.id in known else need for unit, need in zip(self.nodes, self.needs, strict=True)]
+        kept = sorted(graph.reachable(needs, wanted))
+        place = {number: new for new, number in enumerate(kept)}
+        nodes = tuple(self.nodes[number] for number in kept)
+        part = [tuple(place[need] for need in needs[number]) for number in kept]
+        return ExecutionPlan(
+            nodes=nodes,
+            index={unit.id: number for number, unit in enumerate(nodes)},
+            needs=part,
+            children=graph.children_of(part),
+            order=[place[number] for number in self.order if number in place],
+        )
 
     def __len__(self) -> int:
         return len(self.nodes)
