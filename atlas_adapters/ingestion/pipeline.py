@@ -29,7 +29,7 @@ from qp_core import ExecutionMode, QuantumPartitioner, available_cores
 
 __all__ = ["WINDOW", "create_ingest_plan", "ingest"]
 
-WINDOW: Final = 2_048
+WINDOW: Final = 1_000
 """Documents in one graph."""
 
 _WINDOW_BYTES: Final = 64 * 1024 * 1024  # to be read in one graph
@@ -151,10 +151,10 @@ def ingest(
         run = index.begin_run()
         readers: Readers | None = None
         for documents, known in _windows(_changed(_listing(roots, library=library), index, run, tally, window), window):
-            if readers is None:
+            if readers is None:  # the first window tells whether they are worth starting
                 n = _readers_for(documents, max_workers) if execution_mode is None else 0
                 readers = stack.enter_context(Readers(n))
-                tally.n_readers = n
+                tally.n_readers = readers.n
             with closing(BatchWriter(index, run)) as writer:
                 plan = create_ingest_plan(
                     documents, writer, known=known, read=readers.read if readers.n else read_document,
@@ -164,12 +164,13 @@ def ingest(
                 outputs = [f"index_{document.key}" for document in documents]
                 result = plan.execute({}, outputs=outputs, strategy="priority", telemetry=[tally])
             tally.add(documents, result)
+            del plan, result, documents, known, outputs  # or they would be there until the next window has its own
         n_removed = sum(index.remove_below(root, run) for root in roots) + (index.remove_library(run) if library else 0)
     return tally.report(n_removed, time.perf_counter() - begun)
 
 
 def _readers_for(documents: Sequence[Document], max_workers: int | None) -> int:
-    """One a worker, if the first window is worth starting them."""
+    """One a worker, or none where there is too little to read for two."""
     workers = min(max_workers or available_cores(), len(documents))
     return workers if workers > 1 and sum(map(_cost, documents)) >= _WORTH_READERS else 0
 

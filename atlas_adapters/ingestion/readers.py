@@ -9,6 +9,7 @@ could hold a lock that a fork would leave locked for ever; beside threads, and w
 processes are new interpreters. Either kind ends when its pipe does, and so with this process, whatever ends it.
 """
 
+import contextlib
 import functools
 import gc
 import os
@@ -76,10 +77,8 @@ class _Reader:
         self.kill()
         code = self.wait()
         for pipe in (self.requests, self.answers):  # only now: a thread may have waited for an answer
-            try:
+            with contextlib.suppress(OSError):  # what was not sent cannot be sent any more
                 pipe.close()
-            except OSError:  # what was not sent cannot be sent any more
-                continue
         return code
 
 
@@ -88,20 +87,20 @@ class Readers:
 
     Args:
         n: How many; with 0, documents are read here.
+
+    Attributes:
+        n: How many there are.
     """
 
     def __init__(self, n: int) -> None:
-        self.n = n
         self._lock = threading.Lock()
         self._all: list[_Reader] = []
         start = _forked if _is_alone() else _started
-        try:
+        with contextlib.suppress(OSError):  # no more processes are to be had: then fewer
             for _ in range(n):
                 self._all.append(start(self._all))
-        except BaseException:
-            self.close()
-            raise
         self._idle = list(self._all)
+        self.n = len(self._all)
 
     def read(self, document: Document, known_hash: bytes | None, max_bytes: int) -> Read:
         """Read a document in a process that is idle, or here if there is none.
@@ -195,7 +194,7 @@ def _be_a_reader(requests: int, answers: int, not_ours: Sequence[int]) -> NoRetu
 
 def _started(_: Sequence[_Reader]) -> _Reader:
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve(sys.stdin.buffer, sys.stdout.buffer)"
-    command = [sys.executable, "-c", program]
+    command = [str(sys.executable), "-c", program]  # None in a program that embeds Python: not found
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)  # noqa: S603 - this very Python
     requests, answers = cast("tuple[IO[bytes], IO[bytes]]", (process.stdin, process.stdout))
     return _Reader(requests=requests, answers=answers, kill=process.kill, wait=process.wait)

@@ -84,10 +84,12 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
     # Without a log to read and a folder to write, SQLite could not share the file; nobody can change it then.
     writable = os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
     frozen = not writable and not path.with_name(f"{FILE_NAME}-wal").exists()
-    uri = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
+    # Otherwise a connection that may write but does not, since only such a one cleans up after itself.
+    uri = f"{path.resolve().as_uri()}?{'mode=ro&immutable=1' if frozen else 'mode=rw'}"
     with errors_in_words(folder):
         connection = _connected(uri, uri=True)
         try:
+            connection.execute("PRAGMA query_only = ON")
             _check(folder, connection)
         except BaseException:
             connection.close()

@@ -183,6 +183,15 @@ def test_a_reader_cannot_write(index, index_dir):
         put(reader, "/a", "x")
 
 
+def test_a_question_leaves_no_file_behind(index_dir):
+    """Not even a log of changes, of which there were none."""
+    with PassageIndex.create(index_dir) as index:
+        put(index, "/a", "parrot")
+    with PassageIndex.read(index_dir) as reader:
+        assert found(reader, "parrot") == ["parrot"]
+    assert [path.name for path in index_dir.iterdir()] == [FILE_NAME]
+
+
 def test_questions_need_no_right_to_write(public_folder, as_nobody):
     """An index on a read-only disk can be asked; a closed index is one file."""
     folder = public_folder / "index"

@@ -51,6 +51,13 @@ def test_a_module_is_read_from_its_source(documents):
     assert entry.text.startswith("def raw_decode(self, s, idx=0):")
 
 
+def test_the_module_of_paths_has_the_name_under_which_it_is_known(documents):
+    """Nobody looks for `posixpath.join`."""
+    entries = entries_of(documents, "os.path.py")
+    assert "os.path.join" in entries
+    assert not {"posixpath.join", "ntpath.join"} & entries.keys()
+
+
 def test_the_interpreters_own_file_names_what_it_documents(documents):
     """By functions, methods and exceptions that are loaded anyway."""
     entries = entries_of(documents, INTERPRETER)

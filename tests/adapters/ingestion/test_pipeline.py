@@ -1,6 +1,7 @@
 import gc
 import os
 import pathlib
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest
+from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest, pipeline
 from atlas_adapters.ingestion.chunk import chunk_rows
 from atlas_adapters.ingestion.extract import extract
 from atlas_adapters.ingestion.index import BatchWriter
 from atlas_adapters.ingestion.questions import answer
-from atlas_adapters.ingestion.sources import list_path
+from atlas_adapters.ingestion.sources import Kind, list_path
 from atlas_adapters.ingestion.store import FILE_NAME
 from qp_core import ExecutionMode
 
-MODES = [ExecutionMode.SEQUENTIAL, ExecutionMode.THREAD, ExecutionMode.PROCESS]
-mode = pytest.mark.parametrize("mode", MODES, ids=[mode.value for mode in MODES])
+MODES = [ExecutionMode.SEQUENTIAL, ExecutionMode.THREAD, ExecutionMode.PROCESS, None]
+every_mode = pytest.mark.parametrize("mode", MODES, indirect=True, ids=["sequential", "thread", "process", "readers"])
 
 FILES = {
     "a.md": "# Birds\n\nThe parrot rests.\n\n## Food\n\nSeeds.\n",
@@ -30,6 +31,13 @@ FILES = {
     "long.txt": " ".join(f"Sentence {i} about whales." for i in range(600)),
     "empty.md": "",
 }
+
+
+@pytest.fixture
+def mode(request, monkeypatch):
+    """How units run; None is the default, here with processes to read with however little there is to read."""
+    monkeypatch.setattr(pipeline, "_WORTH_READERS", 0)
+    return request.param
 
 
 @pytest.fixture
@@ -75,12 +83,13 @@ def plain_script(documents, index_dir):
                     index.replace(document, found.title, found.content_hash, list(chunk_rows(parts)), run)
 
 
-@mode
+@every_mode
 @pytest.mark.slow
 def test_every_mode_makes_the_index_that_a_plain_loop_makes(written, folder, index_dir, tmp_path, mode):
     """The same documents, titles, places and texts; unordered work, ordered result."""
     report = ingest([folder], index_dir=index_dir, execution_mode=mode, max_workers=2, window=4)
     assert (report.n_indexed, report.n_units, report.failures) == (6, 18, ())
+    assert (report.mode, report.n_readers) == ("thread" if mode is None else mode.value, 2 if mode is None else 0)
     plain_script([one for one in list_path(str(folder)) if isinstance(one, Document)], tmp_path / "plain")
     assert contents(index_dir) == contents(tmp_path / "plain")
     assert report.n_passages == sum(row[3] is not None for row in contents(index_dir))
@@ -104,7 +113,7 @@ def test_a_passage_is_a_slice_of_its_file(written, folder, index_dir):
                 assert file.read()[start : start + len(text)] == text
 
 
-@mode
+@every_mode
 def test_what_cannot_be_read_is_reported_and_stops_nobody(written, folder, write, index_dir, mode):
     """Each with its own reason; the others are indexed."""
     write("binary.md", b"a\0b")
@@ -208,7 +217,7 @@ def test_files_of_one_name_in_different_folders_are_all_kept(folder, write, inde
 ODD = ["new\nline.md", "quote'\".md", "emoji 😀.md", "%s{0}.md", "extract_a.md", "\u202ertl.md", " .md", "]\\.md"]
 
 
-@mode
+@every_mode
 def test_odd_names_survive_plan_and_run(folder, write, index_dir, mode):
     """As units' names, in the index and in what is found."""
     for name in ODD:
@@ -270,6 +279,19 @@ def test_a_report_tells_where_the_time_went(written, folder, index_dir):
     assert (report.mode, report.workers) == ("sequential", 1)
 
 
+@pytest.mark.parametrize(
+    ("max_workers", "n_documents", "size", "n"),
+    [(2, 2, 600_000, 2), (3, 2, 600_000, 2), (1, 2, 600_000, 0), (2, 1, 2_000_000, 0), (2, 2, 400_000, 0)],
+    ids=["enough for two", "two documents for three", "one worker", "one document", "too little"],
+)
+def test_processes_are_started_only_where_they_pay(max_workers, n_documents, size, n):
+    """One a worker, where two of them find enough to read."""
+    documents = [
+        Document(path=f"/{i}.py", title="", kind=Kind.PYTHON, size_bytes=size, stamp="") for i in range(n_documents)
+    ]
+    assert pipeline._readers_for(documents, max_workers) == n
+
+
 def test_an_empty_window_is_refused(folder, index_dir):
     """Before anything is written."""
     with pytest.raises(ValueError, match="a window of 0 documents holds none; give at least 1"):
@@ -292,6 +314,32 @@ if __name__ == "__main__":
     report = ingest([sys.argv[1]], index_dir=sys.argv[2], window=7)
     print(report.n_indexed + report.n_unchanged, len(report.failures))
 """
+
+
+_INTERRUPTED = """
+import sys, psutil
+from atlas_adapters.ingestion import ingest
+try:
+    ingest([sys.argv[1]], index_dir=sys.argv[2], max_workers=2, on_progress=lambda done, met: print(done, flush=True))
+except KeyboardInterrupt:
+    print("stopped", *psutil.Process().children(), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(folder, write, index_dir):
+    """One reader is in the middle of a document that takes long; the other's is in the index."""
+    write("long.py", "x = 1\n" * 2_000_000)
+    write("short.md", "parrot")
+    command = [sys.executable, "-c", _INTERRUPTED, str(folder), str(index_dir)]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    for line in program.stdout:
+        if line == "1\n":
+            os.killpg(program.pid, signal.SIGINT)
+            break
+    assert program.communicate()[0].splitlines() == ["stopped"]
+    assert answers(index_dir, "parrot") == ["short.md"]
+    assert sorted(path.name for path in index_dir.iterdir()) == [FILE_NAME]
 
 
 @pytest.mark.slow
