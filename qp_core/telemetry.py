@@ -137,14 +137,23 @@ class Listeners:
                 try:
                     listener[1](event)
                 except Exception as error:  # noqa: BLE001 - an observer may raise anything, and must not hurt the run
-                    self._drop(listener[0], error, HOOK_OF[type(event)])
+                    self._drop(listener[0])
+                    self._warn(listener[0], error, HOOK_OF[type(event)])
+                except (
+                    BaseException
+                ):  # it ends the run; told of the units that end with that, it would only raise again
+                    self._drop(listener[0])
+                    raise
 
-    def _drop(self, name: str, error: Exception, hook: str) -> None:
+    def _drop(self, name: str) -> None:
         self._by_event = {
             kind: kept
             for kind, listeners in self._by_event.items()
             if (kept := tuple(one for one in listeners if one[0] != name))
         }
+
+    @staticmethod
+    def _warn(name: str, error: Exception, hook: str) -> None:
         _log.warning(
             "observer %r raised in %s and is switched off for this run: %s: %s",
             name,
