@@ -1,7 +1,6 @@
 """The face: add units, look at the plan, execute, read what came of it. Holds no algorithm."""
 
 import contextlib
-import functools
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -303,7 +302,7 @@ class QuantumPartitioner(Generic[T, R]):
                 yield end.unit_id, end
         finally:
             if not run.over:
-                run.post(functools.partial(run.interrupt, _LEFT))
+                run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
             thread.join()
         launch.conclude()
 
@@ -318,6 +317,9 @@ class QuantumPartitioner(Generic[T, R]):
 
         Yields:
             The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
+
+        Raises:
+            CancelledError: The reading task was cancelled; what had completed is in `get_partial_results()`.
         """
         import asyncio  # noqa: PLC0415 - as above
 
@@ -341,9 +343,15 @@ class QuantumPartitioner(Generic[T, R]):
                 yield end.unit_id, end
         finally:
             if end is not None or not run.over:
-                run.post(functools.partial(run.interrupt, _LEFT))
-                while await ends.get() is not None:
-                    pass
+                run.interrupt(_LEFT)
+                try:
+                    while await ends.get() is not None:
+                        pass
+                except asyncio.CancelledError:  # again: at once
+                    run.interrupt(_LEFT)
+                    while await ends.get() is not None:
+                        pass
+                    raise
         launch.conclude()
 
     def execute_with_strategy(
