@@ -375,7 +375,7 @@ class Attempts:
         Returns:
             The next unit for this worker, `NONE_READY`, or `LOST`.
         """
-        if key is not None and self.cache is not None:
+        if key is not None and self.cache is not None and self.frontier.owner(number) == worker.number:
             _asked(self.cache, "put", self.ledger.plan.nodes[number], key, value)
         worker.context = None
         if not notes and not self.listeners:
@@ -394,6 +394,9 @@ class Attempts:
         """
         if self.frontier.owner(number) != worker.number:
             return False
+        _trim(error)
+        if worker.task is not None and worker.task.cancelling() and self.frontier.halted is None:
+            self.settlement.halt("canceled")  # somebody cancels all tasks of this loop: the worker's, not the unit
         stopped = isinstance(error, KeyboardInterrupt) and self.interrupted()
         if stopped or (self.frontier.halted is not None and is_cancellation(error)):
             return self.settlement.failure(number, worker.number, error, CANCELED, started, **notes)
@@ -467,6 +470,15 @@ class Attempts:
         if thread is not None:
             thread.close(grace_s)
 
+    def part(self) -> None:
+        """Let go of the run, when it is over."""
+        self.interrupted = bool
+        self.stop_inside = self.too_many_abandoned = _nothing
+
+
+def _nothing(*_: object) -> None:
+    """Stands for the run that was let go."""
+
 
 def notes_of(context: ExecutionContext) -> dict[str, Any]:
     """What an attempt leaves to be noted: metrics and writes, if any; of a further attempt always, in place of the former's."""
@@ -483,3 +495,11 @@ def _asked(cache: Cache, method: str, unit: AnyUnit, *arguments: Any) -> Any:
     except Exception as error:
         problem = f"raised {type(error).__name__}: {error} for unit {unit.id!r}"
         raise PluginError(type(cache).__name__, f"Cache.{method}", problem) from error
+
+
+def _trim(error: BaseException) -> None:
+    """Take the engine's frames off the front of a unit's traceback: nobody wants to read them, and they hold the whole run."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("qp_core."):
+        trace = trace.tb_next
+    error.__traceback__ = trace

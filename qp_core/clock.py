@@ -134,6 +134,12 @@ class Timers:
                 heapq.heapify(self._heap)
                 self._canceled = 0
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._heap.clear()
+            self._canceled = 0
+
     def wait(self, idle: Callable[[], bool]) -> object | None:
         """Sleep until a message arrives or a timer is due, and do what is due.
 

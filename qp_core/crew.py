@@ -97,15 +97,13 @@ class Crew:
     """The workers of one run.
 
     Args:
-        run: The run.
-        frontier: Its frontier, which counts them.
+        frontier: The run's, which counts them.
     """
 
     most_abandoned = 64
     """So many workers that cannot be stopped are given up and replaced; then the run is halted, for each may hold a thread for ever."""
 
-    def __init__(self, run: Enclosing, frontier: Frontier) -> None:
-        self._run = run
+    def __init__(self, frontier: Frontier) -> None:
         self._frontier = frontier
         self._variables = contextvars.copy_context()
         self._lock = threading.Lock()
@@ -115,8 +113,11 @@ class Crew:
         """The units that were given up, each with its worker."""
         self._stuck: list[Worker] = []
 
-    def new(self) -> Worker:
+    def new(self, run: Enclosing) -> Worker:
         """Make a worker with a number of its own.
+
+        Args:
+            run: The run that it works for.
 
         Returns:
             The worker.
@@ -125,7 +126,7 @@ class Crew:
         with self._lock:
             number = self._count
             self._count += 1
-            worker = self._workers[number] = Worker(number, self._run, variables)
+            worker = self._workers[number] = Worker(number, run, variables)
         variables.run(running.set, worker)
         return worker
 
@@ -134,7 +135,16 @@ class Crew:
         with self._lock:
             gone = self._workers.pop(worker.number, None) is None
         if not gone:
+            _part(worker)
             self._frontier.leave()
+
+    def disband(self) -> None:
+        """Let go of all workers that have ended."""
+        with self._lock:
+            workers = list(self._workers.values())
+            self._workers.clear()
+        for worker in workers:
+            _part(worker)
 
     def tasks(self) -> "set[asyncio.Task[None]]":
         """The tasks of the workers that are tasks, given up or not.
@@ -190,3 +200,10 @@ class Crew:
         if not gone:
             self._frontier.leave()
         return not too_many
+
+
+def _part(worker: Worker) -> None:
+    # Its variables, its task and its future hold the worker; as rings they would keep the run, and with it all results, until a
+    # full collection.
+    worker.variables = contextvars.Context()
+    worker.context = worker.task = worker.still_busy = worker.let_go = None

@@ -137,6 +137,11 @@ class Frontier:
             elif self._ready:
                 self._call_for_help()
 
+    def close(self) -> None:
+        """Let go of what starts workers, when the run is over."""
+        with self._lock:
+            self._spawn = None
+
     def help(self) -> None:
         """Call one more worker if there is something for it to do.
 

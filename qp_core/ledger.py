@@ -44,13 +44,17 @@ NO_NOTES = UnitNotes()
 """Notes of a unit of which there is nothing to note; never changed."""
 
 
+_NO_PLAN = ExecutionPlan.of({})
+
+
 class Ledger:
     """The state of every unit of one run, in columns: about 40 bytes a unit.
 
     The frontier writes it, under its lock. Times are the clock's monotonic seconds.
 
     Attributes:
-        plan: The plan that runs.
+        plan: The plan that runs; let go when the run is over.
+        shape: The plan without its units, which stays: a result must not hold functions, nor the partitioner that holds the result.
         states: A code per unit, an index into `STATES`.
         values: A result per unit; taken away when the run is over.
         started: When the last attempt began; 0.0 where none did.
@@ -61,11 +65,24 @@ class Ledger:
         frees: Whether results are let go after their last use.
     """
 
-    __slots__ = ("_notes_lock", "causes", "ended", "frees", "notes", "plan", "started", "states", "values", "workers")
+    __slots__ = (
+        "_notes_lock",
+        "causes",
+        "ended",
+        "frees",
+        "notes",
+        "plan",
+        "shape",
+        "started",
+        "states",
+        "values",
+        "workers",
+    )
 
     def __init__(self, plan: ExecutionPlan) -> None:
         n = len(plan)
         self.plan = plan
+        self.shape = plan.shape
         self.states = bytearray(n)
         self.values: list[Any] = [None] * n
         self.started = array("d", bytes(8 * n))
@@ -93,6 +110,11 @@ class Ledger:
         """
         with self._notes_lock:
             return self.notes.get(number, NO_NOTES)
+
+    def close(self) -> None:
+        """Let go of what only a run needs; the report has the rest, and the result the values."""
+        self.plan = _NO_PLAN
+        self.values = []
 
     def ran(self, number: int) -> bool:
         """Whether an attempt of the unit was begun.

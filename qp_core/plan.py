@@ -23,6 +23,28 @@ PLAN_SCHEMA = 1
 AnyUnit = QuantumUnit[Any, Any]
 
 
+@attrs.frozen(eq=False)
+class PlanShape:
+    """Which units there are and what they need, by id, without the units themselves: what a report keeps of a plan.
+
+    Attributes:
+        index: The number of each unit.
+        needs: For each unit, the numbers of those it depends on.
+    """
+
+    index: Mapping[UnitId, int]
+    needs: Sequence[Sequence[int]]
+
+    @cached_property
+    def ids(self) -> tuple[UnitId, ...]:
+        """The id of each number."""
+        return tuple(self.index)
+
+    def dependencies_of(self, number: int) -> tuple[UnitId, ...]:
+        """The ids that a unit depends on."""
+        return tuple(self.ids[need] for need in self.needs[number])
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ExecutionPlan:
     """A checked, unchanging graph of units, made by `ExecutionPlan.of` or `QuantumPartitioner.build_execution_plan`.
@@ -142,6 +164,11 @@ class ExecutionPlan:
 
     def __repr__(self) -> str:
         return f"<ExecutionPlan of {self.unit_count} units, {self.max_level} levels>"
+
+    @property
+    def shape(self) -> PlanShape:
+        """The plan without its units."""
+        return PlanShape(self.index, self.needs)
 
     @property
     def units(self) -> dict[UnitId, AnyUnit]:

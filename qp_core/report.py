@@ -92,17 +92,17 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
         self._zero = zero
 
     def __len__(self) -> int:
-        return len(self.ledger.plan)
+        return len(self.ledger.shape.index)
 
     def __iter__(self) -> Iterator[UnitId]:
-        return iter(self.ledger.plan.index)
+        return iter(self.ledger.shape.index)
 
     def __contains__(self, unit_id: object) -> bool:
-        return unit_id in self.ledger.plan.index
+        return unit_id in self.ledger.shape.index
 
     def __getitem__(self, unit_id: UnitId) -> UnitRecord:
         ledger = self.ledger
-        number = ledger.plan.index[unit_id]
+        number = ledger.shape.index[unit_id]
         notes = ledger.notes_of(number)
         ran = ledger.ran(number)
         state = STATES[ledger.states[number]]
@@ -110,13 +110,13 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
         return UnitRecord(
             id=unit_id,
             state=state,
-            dependencies=tuple(ledger.plan.nodes[number].dependencies),
+            dependencies=ledger.shape.dependencies_of(number),
             attempts=notes.attempts if ran else 0,
             started_s=ledger.started[number] - self._zero if ran else None,
             duration_s=ledger.ended[number] - ledger.started[number] if ran else None,
             worker=ledger.workers[number] if ran else None,
             error=ErrorSummary.of(notes.error),
-            cause=None if cause is None else ledger.plan.nodes[cause].id,
+            cause=None if cause is None else ledger.shape.ids[cause],
             used_fallback=notes.used_fallback,
             cached=notes.cached,
             known=notes.known,
@@ -129,7 +129,7 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
         return f"<records of {len(self)} units>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The ledger stays behind, also in a copy: it holds the plan, and so functions that may not pickle, and a lock.
+        # The ledger stays behind, also in a copy: it holds a lock.
         return dict, (dict(self),)
 
 
@@ -192,7 +192,7 @@ class RunReport:
         if isinstance(self.units, _LedgerRecords):
             # Without a record a unit: this is asked after every run that has failures.
             ledger, codes = self.units.ledger, {STATES.index(state) for state in states}
-            found = zip(ledger.plan.index, ledger.states, strict=True)
+            found = zip(ledger.shape.index, ledger.states, strict=True)
             return tuple(unit_id for unit_id, code in found if code in codes)
         return tuple(unit_id for unit_id, record in self.units.items() if record.state in states)
 
@@ -206,9 +206,7 @@ class RunReport:
             return ()
         if isinstance(self.units, _LedgerRecords):
             ledger = self.units.ledger
-            return tuple(
-                ledger.plan.nodes[number].id for number, notes in sorted(ledger.notes.items()) if notes.abandoned
-            )
+            return tuple(ledger.shape.ids[number] for number, notes in sorted(ledger.notes.items()) if notes.abandoned)
         return tuple(unit_id for unit_id, record in self.units.items() if record.abandoned)
 
     @cached_property
@@ -289,7 +287,7 @@ class ExecutionResult(dict[UnitId, R]):
     _ledger: Ledger | None
 
     def __init__(self, ledger: Ledger, report: RunReport) -> None:
-        ids, states, values = ledger.plan.index, ledger.states, ledger.values
+        ids, states, values = ledger.shape.index, ledger.states, ledger.values
         pairs = zip(ids, values, strict=True)
         if states.count(COMPLETED) == len(states) and not ledger.frees:
             super().__init__(pairs)
@@ -298,7 +296,7 @@ class ExecutionResult(dict[UnitId, R]):
             super().__init__(pair for pair, there in zip(pairs, done, strict=True) if there)
         self.report = report
         self.errors = {
-            ledger.plan.nodes[number].id: notes.error
+            ledger.shape.ids[number]: notes.error
             for number, notes in sorted(ledger.notes.items())
             if notes.error is not None
         }
@@ -338,7 +336,7 @@ class ExecutionResult(dict[UnitId, R]):
             `NOTHING_YET` for a unit that was not part of this run.
         """
         ledger = self._ledger
-        number = None if ledger is None else ledger.plan.index.get(unit_id)
+        number = None if ledger is None else ledger.shape.index.get(unit_id)
         if ledger is None or number is None:
             return NOTHING_YET
         ran = ledger.ran(number)

@@ -135,7 +135,7 @@ class Run:
         self._zero = self.clock.now()
         self._started_utc = self.clock.utc()
         self._ledger, self._frontier = self._laid_out(order)
-        self._crew = Crew(self, self._frontier)
+        self._crew = Crew(self._frontier)
         rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         settle = Settlement(
             run_id=self.run_id,
@@ -242,7 +242,7 @@ class Run:
         Returns:
             The worker; `leave` when it goes.
         """
-        return self._crew.new()
+        return self._crew.new(self)
 
     def tasks(self) -> "set[asyncio.Task[None]]":
         """The tasks of the workers that are tasks (see `Worker.task`), given up or not."""
@@ -396,9 +396,15 @@ class Run:
     def halt_aside(self, reason: str = "interrupted") -> None:
         """The same as the first `interrupt`, from a thread beside the one that runs the units and has no time to attend."""
         self._interrupted = True
-        self._settlement.halt(reason)
+        self.halt_with_inside(reason)
         for nested in self._inside():
             nested.post(nested.interrupt)
+
+    def halt_with_inside(self, reason: str) -> None:
+        """Hand out nothing more, neither here nor in the runs nested in units of this one."""
+        self._settlement.halt(reason)
+        for nested in self._inside():
+            nested.halt_with_inside(reason)
 
     @property
     def over(self) -> bool:
@@ -494,12 +500,23 @@ class Run:
             stopped=self._frontier.halted,
         )
         result: ExecutionResult[Any] = ExecutionResult(self._ledger, report)
-        self._ledger.values = []  # the result has them now; a freed one must not live on here
+        self._ledger.close()
         if self._listeners.hear(RunFinished):
             self._listeners.tell(RunFinished(run_id=self.run_id, report=report))
         _warn_of(report)
         self._result = result
+        if not self._crew.given_up:
+            self._part()
         return result
+
+    def _part(self) -> None:
+        # Rings of objects would keep the run, and with it every result, until a full collection.
+        self._stop = None
+        self._crew.disband()
+        self._attempts.part()
+        self._settlement.part()
+        self._frontier.close()
+        self._timers.clear()
 
     def raise_what_broke(self) -> None:
         """Raise what ended the run from outside its units: an engine's or plugin's error, or Ctrl-C.

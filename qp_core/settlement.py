@@ -238,6 +238,10 @@ class Settlement:
         finally:
             self._frontier.end(canceled)
 
+    def part(self) -> None:
+        """Let go of the run, when it is over."""
+        self._on_failure = None
+
     def tell_finished(self, number: int) -> None:
         """Tell the observers of a unit's end."""
         if not self._listeners.hear(UnitFinished):
