@@ -6,6 +6,7 @@ code reaches, and the content of what it reads; nothing that differs between two
 Not seen are names that code imports or makes up while it runs, and the versions of installed libraries.
 """
 
+import copyreg
 import functools
 import hashlib
 import struct
@@ -189,7 +190,8 @@ class _Digest:
         if self._reached is not None:
             self._reached.note_class(kind)
         try:
-            reduced = value.__reduce_ex__(4)
+            registered = copyreg.dispatch_table.get(kind)
+            reduced = value.__reduce_ex__(4) if registered is None else registered(value)
         except Exception as error:
             msg = f"an object of {_full_name(kind).decode()}, which has no content to hash ({error})"
             raise UncacheableError(msg) from error
