@@ -1,6 +1,7 @@
 """`unit.fallback`: a function, another unit, or a list of these, tried in turn until one gives a value."""
 
 import contextlib
+import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -18,22 +19,29 @@ def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, context: Exec
 
 def _first(choices: Sequence[Any], error: BaseException, context: ExecutionContext) -> Substitute | None:
     for place, choice in enumerate(choices):
+        others = choices[place + 1 :]
+        function = choice.function if isinstance(choice, QuantumUnit) else choice
+        if inspect.iscoroutinefunction(function):
+            # Called when it is awaited: a coroutine that nobody comes to await, since the run is stopped, would make Python complain.
+            return Substitute(_awaited(None, choice, others, error, context))
         try:
-            value = choice.function(context) if isinstance(choice, QuantumUnit) else choice(context, error)
+            value = _called(choice, error, context)
         except Exception as raised:  # noqa: BLE001 - the next choice has its turn, and the unit's own error keeps the note
             _note(error, choice, raised)
             continue
-        if is_awaitable(value):
-            return Substitute(_awaited(value, choices[place + 1 :], choice, error, context))
-        return Substitute(value)
+        return Substitute(_awaited(value, choice, others, error, context) if is_awaitable(value) else value)
     return None
 
 
+def _called(choice: Any, error: BaseException, context: ExecutionContext) -> Any:
+    return choice.function(context) if isinstance(choice, QuantumUnit) else choice(context, error)
+
+
 async def _awaited(
-    value: Awaitable[Any], others: Sequence[Any], choice: Any, error: BaseException, context: ExecutionContext
+    value: Awaitable[Any] | None, choice: Any, others: Sequence[Any], error: BaseException, context: ExecutionContext
 ) -> Any:
     try:
-        return await value
+        return await (_called(choice, error, context) if value is None else value)
     except Exception as raised:
         following = _first(others, error, context)
         if following is None:
