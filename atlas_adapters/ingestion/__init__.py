@@ -1,8 +1,9 @@
 """Documents into an index, questions to it: `qp ingest` and `qp ask`, and what they are made of.
 
-The flow, in the order of the modules: `sources` and `library` (what documents there are), `extract` (bytes to
-entries; by format in `sections`, `webpage`, `docstrings`, `compiled`), `chunk` (entries to passages), `index` (SQLite),
-`pipeline` (all this as a graph of units), `questions` (asking), `commands` and `show` (the command line).
+The flow, in the order of the modules: `sources` and `library` (what documents there are), `extract` (bytes to entries; by
+format in `prose` and `docstrings`), `readers` (the same in processes), `chunk` (entries to passages), `index` and `store`
+(SQLite), `pipeline` and `tally` (all this as a graph of units, and what came of it), `questions` (asking), `commands` and `show`
+(the command line).
 
 Lexical search only: PDF, DOCX, embeddings and hybrid search are not here yet. Names are imported when first used,
 since `qp` loads this package whenever it starts.

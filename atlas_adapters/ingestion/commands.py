@@ -5,8 +5,10 @@ Loaded whenever `qp` starts, so the machinery (SQLite, the parsers) is imported 
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -61,8 +63,7 @@ class IngestCommand:
 
         docs = Path("docs")
         paths = args.paths or ([docs] if docs.is_dir() else [])
-        progress = show.Progress("ingest", "documents")
-        try:
+        with _said_by_us(), closing(show.Progress("ingest", "documents")) as progress:
             report = pipeline.ingest(
                 paths,
                 index_dir=args.index,
@@ -72,8 +73,6 @@ class IngestCommand:
                 rebuild=args.rebuild,
                 on_progress=progress,
             )
-        finally:
-            progress.finish()
         if args.json:
             efficiency = report.parallel_efficiency
             _write_json({"n_documents": report.n_documents, "parallel_efficiency": efficiency, **attrs.asdict(report)})
@@ -115,7 +114,8 @@ class AskCommand:
 
         folder = Path(args.index)
         PassageIndex.read(folder).close()  # so that a missing index is one error, not one for each question
-        result = create_ask_plan(args.questions, index_dir=folder, k=args.k).execute({})
+        with _said_by_us():
+            result = create_ask_plan(args.questions, index_dir=folder, k=args.k).execute({})
         if args.json:
             failed = {unit_id: str(error) for unit_id, error in result.failed.items()}
             answers = [
@@ -137,6 +137,17 @@ class AskCommand:
 def qp_commands() -> Mapping[str, Command]:
     """The commands of this package, by name."""
     return {"ask": AskCommand(), "ingest": IngestCommand()}
+
+
+@contextmanager
+def _said_by_us() -> Iterator[None]:
+    """Keep the engine's log off the terminal, unless somebody has set logging up: the commands themselves say what failed."""
+    log, handler = logging.getLogger("qp_core"), logging.NullHandler()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:

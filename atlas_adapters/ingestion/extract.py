@@ -155,16 +155,17 @@ def _sections(document: Document, text: str, headings: list[Heading]) -> tuple[s
 
 def _decoded(document: Document, data: bytes, encoding: str) -> str:
     """Text without its byte order mark, which no place counts; line ends are left as they are."""
+    skipped = 0
     for mark, marked in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            data, encoding = data[len(mark) :], marked
+            data, encoding, skipped = data[len(mark) :], marked, len(mark)
             break
     if not encoding.startswith(("utf-16", "utf-32")) and (null := data.find(b"\0")) != -1:
         raise UnreadableDocumentError(document.source, f"binary, not text: a NUL at byte {null}")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        reason = f"no {encoding} text: byte {data[error.start]:#04x} at {error.start}; save it as UTF-8"
+        reason = f"no {encoding} text: byte {data[error.start]:#04x} at {error.start + skipped}; save it as UTF-8"
         raise UnreadableDocumentError(document.source, reason) from error
     except (LookupError, UnicodeError) as error:  # no such codec, none for text, or none for whole texts
         raise UnreadableDocumentError(document.source, f"unknown encoding {encoding!r}; save it as UTF-8") from error

@@ -89,7 +89,7 @@ class Progress:
             self._stream.write(f"\r{self._text}\x1b[K" if self._rewrites else f"{self._text}\n")
             self._stream.flush()
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Leave the last state on a line of its own."""
         if self._text:
             self._stream.write(f"\r{self._text}\x1b[K\n" if self._rewrites else f"{self._text}\n")
@@ -161,9 +161,8 @@ def passage_lines(number: int, passage: Passage, columns: int) -> Iterator[str]:
     Yields:
         Lines that fit.
     """
-    score = f"  [{passage.score:.1f}]"
     lead = f"{number:>2}. "
-    yield f"{lead}{_cut(printable(passage.title), columns - len(lead) - len(score))}{score}"
+    yield f"{lead}{_cut(printable(passage.title), columns - len(lead))}"
     place = f":{passage.line}" if passage.line else ""  # `file:line`, which editors and terminals understand
     source = printable(passage.source)
     room = columns - 4 - len(place)

@@ -100,8 +100,9 @@ class Tally:
 
     def document_done(self, n: int = 1) -> None:
         """Count documents that need no more work, or will get none."""
-        self.n_done += n
-        self.on_progress(self.n_done, self.n_met)
+        if n:
+            self.n_done += n
+            self.on_progress(self.n_done, self.n_met)
 
     def add(self, documents: Sequence[Document], result: ExecutionResult[Any]) -> None:
         """Count what a graph did, in the order in which its documents were listed.

@@ -49,7 +49,7 @@ def test_ingest_prints_a_table_with_the_failures(indexed, folder):
     for name in ("passages", "wall time", "critical path", "parallel efficiency", "seconds in units"):
         assert f"\n{name} " in indexed.out
     assert f"failures             1\n  {folder}/b.md: binary, not text: a NUL at byte 0\n" in indexed.out
-    assert "ingest: 2 of 2 documents\n" in indexed.err
+    assert indexed.err == "ingest: 2 of 2 documents\n"
 
 
 def test_ask_prints_passages_with_their_sources(indexed, qp, folder, index_dir, capsys):
@@ -59,7 +59,7 @@ def test_ask_prints_passages_with_their_sources(indexed, qp, folder, index_dir, 
     question, title, source, *text = out.splitlines()[:5]
     assert (question, title, text) == (
         "where do parrots rest?",
-        " 1. Birds  [0.0]",
+        " 1. Birds",
         ["      # Birds", "      The parrot rests."],
     )
     assert f"{folder}/a.md:1".endswith(source.strip().removeprefix("…"))
@@ -85,6 +85,29 @@ def test_a_missing_index_is_an_error_with_the_next_step(qp, index_dir):
     with pytest.raises(ingestion.IndexMissingError, match="make one with: qp ingest --index"):
         qp("ask", "parrot", "--index", index_dir)
     assert not index_dir.exists()
+
+
+def test_a_question_that_could_not_be_put_says_why(indexed, qp, index_dir, capsys, monkeypatch):
+    """The index may break between two questions."""
+
+    def ask(question, *_):
+        raise ingestion.IndexUnusableError("here", f"gone with {question!r}")
+
+    monkeypatch.setattr("atlas_adapters.ingestion.questions._ask", ask)
+    assert qp("ask", "parrot", "--index", index_dir) == 1
+    out = capsys.readouterr().out
+    assert "parrot\n    could not be put: the index in 'here' cannot be used: gone with 'parrot'\n" in out
+    assert "failures             1" in out
+
+
+@pytest.mark.slow
+def test_the_terminal_shows_the_progress_and_no_log(write, folder, index_dir):
+    """What failed stands in the table; the engine's warning would say it again, in its own words."""
+    write("a.md", b"\0")
+    program = "import sys; from qp_plugins.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "ingest", str(folder), "--index", str(index_dir)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "ingest: 1 of 1 documents\n")
 
 
 @pytest.mark.parametrize("content", [None, b"\0"], ids=["no path", "nothing readable"])

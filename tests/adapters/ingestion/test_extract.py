@@ -26,6 +26,7 @@ def test_text_is_read_in_every_unicode_encoding_that_says_so(extracted, encoding
     ("name", "content", "reason"),
     [
         ("a.md", b"caf\xe9", "no utf-8 text: byte 0xe9 at 3; save it as UTF-8"),
+        ("a.md", b"\xff\xfe\x00", "no utf-16-le text: byte 0x00 at 2; save it as UTF-8"),
         ("a.txt", b"ab\0c", "binary, not text: a NUL at byte 2"),
         ("a.html", b"<meta charset=no-such>", "unknown encoding 'no-such'; save it as UTF-8"),
         ("a.html", b"<meta charset=rot13>", "unknown encoding 'rot13'; save it as UTF-8"),
@@ -37,7 +38,7 @@ def test_text_is_read_in_every_unicode_encoding_that_says_so(extracted, encoding
         ("a.py", b"-" * 500_000 + b"1", "too many nested|nested too deeply"),
         ("a.txt", "a\0b".encode("utf-16"), "binary, not text: it holds NUL characters"),
     ],
-    ids=["Latin 1", "NUL", "HTML in an unknown encoding", "no text encoding", "HTML in another encoding", "no Python",
+    ids=["Latin 1", "half a letter", "NUL", "HTML in an unknown encoding", "no text encoding", "HTML in another encoding", "no Python",
          "Python in an unknown encoding", "Python with NUL", "deep Python", "deeper Python", "UTF-16 with NUL"],
 )  # fmt: skip
 def test_what_cannot_be_read_says_why(extracted, name, content, reason):

@@ -135,6 +135,23 @@ def test_what_cannot_be_read_is_reported_and_stops_nobody(written, folder, write
     assert len({row[0] for row in contents(index_dir)}) == 6
 
 
+def test_what_nobody_has_foreseen_fails_its_document_alone(written, folder, index_dir, monkeypatch):
+    """With the step and the error for a reason."""
+    real = pipeline.chunk_rows
+
+    def chunk_rows(parts):
+        if any("parrot rests" in part[-1] for part in parts):
+            raise LookupError("odd parrot")
+        return real(parts)
+
+    monkeypatch.setattr(pipeline, "chunk_rows", chunk_rows)
+    report = ingest([folder], index_dir=index_dir)
+    assert [(Path(one.source).name, one.reason) for one in report.failures] == [
+        ("a.md", "chunk: LookupError: odd parrot")
+    ]
+    assert report.n_indexed == 5
+
+
 def test_a_second_run_takes_up_nothing(written, folder, index_dir):
     """By time and size alone: no unit runs."""
     first = ingest([folder], index_dir=index_dir)

@@ -4,7 +4,9 @@ import re
 import pytest
 
 from atlas_adapters.ingestion.index import Passage
-from atlas_adapters.ingestion.show import Progress, passage_lines, printable, write
+from atlas_adapters.ingestion.show import Progress, ingest_table, passage_lines, printable, write
+from atlas_adapters.ingestion.sources import Failure
+from atlas_adapters.ingestion.tally import IngestReport
 
 
 def passage(text, *words, title="mod.name", source="/a/b.py", line=7):
@@ -26,7 +28,7 @@ def test_lines_fit_and_sources_keep_their_end(columns):
     long = passage("word " * 500 + "\n" + "x" * 500, title="t" * 300, source="/" + "folder/" * 40 + "file.py")
     lines = list(passage_lines(1, long, columns))
     assert max(map(len, lines)) <= columns
-    assert lines[0].endswith("…  [1.2]")
+    assert lines[0].endswith("t…")
     assert lines[1].strip().startswith("…")
     assert lines[1].endswith("/file.py:7")
 
@@ -115,8 +117,8 @@ def test_progress_rewrites_one_line_of_a_terminal():
     progress = Progress("ingest", "documents", stream)
     for done in range(1000):
         progress(done + 1, 1000)
-    progress.finish()
-    progress.finish()
+    progress.close()
+    progress.close()
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert text.endswith("\ringest: 1000 of 1000 documents\x1b[K\n")
@@ -129,6 +131,48 @@ def test_progress_is_plain_lines_elsewhere():
     progress = Progress("ingest", "documents", stream)
     progress(1, 2)
     progress(2, 2)
-    progress.finish()
-    Progress("ingest", "documents", stream).finish()
+    progress.close()
+    Progress("ingest", "documents", stream).close()
     assert stream.getvalue() == "ingest: 2 of 2 documents\n"
+
+
+def report(**facts):
+    """What an ingestion of nothing did, but for the given facts."""
+    nothing = {
+        "mode": "none",
+        "failures": (),
+        "stages_s": {},
+        "wall_s": 0.0,
+        "units_wall_s": 0.0,
+        "critical_path_s": 0.0,
+    }
+    counts = dict.fromkeys(
+        ("workers", "n_readers", "n_indexed", "n_unchanged", "n_removed", "n_ignored", "n_passages", "n_units"), 0
+    )
+    return IngestReport(**(nothing | counts | facts))
+
+
+def test_a_table_names_so_many_failures_and_counts_the_others():
+    """A folder of pictures with the wrong suffix shall not scroll the table away."""
+    failures = tuple(Failure(source=f"/{i}", reason="odd") for i in range(60))
+    lines = list(ingest_table(report(failures=failures)))
+    assert "failures       60" in lines
+    assert lines[-2:] == ["  /49: odd", "  and 10 more; --json names them all"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "row"),
+    [
+        ({"n_units": 3, "mode": "thread", "workers": 1}, "3 (thread, 1 worker)"),
+        (
+            {"n_units": 3, "mode": "thread", "workers": 2, "n_readers": 2},
+            "3 (thread, 2 workers with a process each to read with)",
+        ),
+        ({}, "0"),
+    ],
+    ids=["one", "readers", "nothing to do"],
+)
+def test_a_table_says_how_units_ran(facts, row):
+    """With how many workers, and what they had."""
+    units = next(line for line in ingest_table(report(**facts)) if line.startswith("units"))
+    assert units.removeprefix("units").strip() == row
