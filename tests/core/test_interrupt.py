@@ -661,7 +661,7 @@ def interrupted_by_itself(_):
 
 @pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
 def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone(default_handlers, mode):
-    """No signal came, so nobody meant the run. Where the program handles the signal itself, nobody can tell, and the run stops."""
+    """No signal came, so nobody meant the run; and it is never tried again."""
     partitioner = QuantumPartitioner(2, mode)
     partitioner.add_unit(interrupted_by_itself, name="a", retries=3)
     partitioner.add_unit(lambda _: 1, name="b")
@@ -669,10 +669,19 @@ def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone(default_handler
     assert result == {"b": 1}
     assert result.report.units["a"].state is UnitState.FAILED
     assert result.report.units["a"].attempts == 1
+
+
+def test_where_the_program_handles_the_signal_itself_a_keyboardinterrupt_in_the_main_thread_stops_the_run(
+    default_handlers,
+):
+    """For nobody can tell whether its handler has raised it."""
     signal.signal(signal.SIGINT, lambda *_: None)
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(interrupted_by_itself, name="a")
+    partitioner.add_unit(lambda _: 1, name="b")
     with pytest.raises(KeyboardInterrupt):
         partitioner.execute({})
-    assert partitioner.last_result.report.units["a"].state is UnitState.CANCELED
+    assert partitioner.last_result.report.counts == {UnitState.CANCELED: 2}
 
 
 # ---- the thread that acts while the main one is busy, in this process

@@ -277,6 +277,20 @@ def test_what_breaks_a_run_is_raised_after_what_had_ended(collect, mode):
     assert partitioner.get_partial_results() == {"a": 1}
 
 
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone_here_too(mode):
+    """The units of a stream run in other threads than the main one, so it was no signal."""
+
+    def interrupts(_):
+        raise KeyboardInterrupt
+
+    partitioner = QuantumPartitioner(2, mode)
+    partitioner.add_unit(interrupts, name="a")
+    partitioner.add_unit(lambda _: 1, name="b")
+    ends = dict(partitioner.stream({}))
+    assert {unit_id: end.state.value for unit_id, end in ends.items()} == {"a": "failed", "b": "completed"}
+
+
 # ---- leaving early
 
 
