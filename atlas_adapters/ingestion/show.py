@@ -185,7 +185,7 @@ def _snippet(passage: Passage, room: int) -> Iterator[str]:
 
 
 def _lines(passage: Passage, room: int) -> Iterator[tuple[str, set[str]]]:
-    """A passage's lines, long ones wrapped, each with the question's words in it.
+    """A passage's lines, paragraphs in one line wrapped, each with the question's words in it.
 
     Left out are blank lines, underlines, the indentation of the place where a docstring stands, and what only the
     interpreter needs of a compiled one's signature.
@@ -199,7 +199,10 @@ def _lines(passage: Passage, room: int) -> Iterator[tuple[str, set[str]]]:
     place = 0
     for number, line in enumerate(raw):
         lead = " " * (_indent(line) - margin if number else 0)
-        for first, last in spans(line, max(room // 2, room - len(lead))):
+        wrapped = (
+            max(room // 2, room - len(lead)) if len(line) > room * 1.25 else len(line) + 1
+        )  # else cut: an orphan is worse
+        for first, last in spans(line, wrapped):
             text = line[first:last].expandtabs(4)
             if is_compiled and number == 0:
                 text = _IMPLICIT.sub("(", text, count=1)

@@ -59,13 +59,13 @@ def test_the_lines_with_most_words_of_the_question_are_shown(words, shown):
 
 
 def test_long_lines_are_wrapped_at_words_and_keep_their_indentation():
-    """Nothing of a paragraph is out of sight because it is one line."""
-    text = "head\n" + "  one two three four five six seven eight nine ten\n" + "back\n"
+    """Nothing of a paragraph is out of sight because it is one line; a line that is hardly too long is cut."""
+    text = "head\n  one two three four five six seven eight nine ten\nback to words that do not quite fit\n"
     assert snippet(text, "nine", columns=40) == [
         "head",
         "  one two three four five six",
         "  seven eight nine ten",
-        "back",
+        "back to words that do not quite f…",
     ]
 
 
