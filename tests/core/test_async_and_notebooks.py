@@ -643,6 +643,9 @@ def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone_in_an_awaited_r
     partitioner = QuantumPartitioner(2, mode)
     partitioner.add_unit(interrupts, name="a")
     partitioner.add_unit(lambda _: 1, name="b")
-    result = asyncio.run(partitioner.execute_async({}))
+    try:
+        result = asyncio.run(partitioner.execute_async({}))
+    except KeyboardInterrupt:
+        pytest.fail("it stopped the whole run")
     assert result == {"b": 1}
     assert result.report.units["a"].state is UnitState.FAILED
