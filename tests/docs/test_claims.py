@@ -78,6 +78,39 @@ def test_sequential_units_with_a_limit_share_one_thread_beside_the_calling_one()
     assert beside != threading.get_ident()
 
 
+def test_fail_fast_cancels_coroutines_and_lets_functions_end():
+    """running.md: beside the unit that fails run a coroutine, which is cancelled, and a function, which is not.
+
+    fails    waits    ends    never (one worker too few)
+    """
+    function_runs, canceled = threading.Event(), threading.Event()
+
+    async def fails(ctx):
+        await asyncio.wait_for(ctx["both run"].wait(), PATIENCE_S)
+        raise ValueError("first")
+
+    async def waits(ctx):
+        await asyncio.get_running_loop().run_in_executor(None, function_runs.wait, PATIENCE_S)
+        try:
+            await ctx["both run"].wait()
+            await asyncio.Event().wait()
+        finally:
+            canceled.set()
+
+    def ends(ctx):
+        function_runs.set()
+        canceled.wait(PATIENCE_S)
+        return "done"
+
+    partitioner = QuantumPartitioner(max_workers=3, default_execution_mode="async")
+    for function in (fails, waits, ends):
+        partitioner.add_unit(function, name=function.__name__)
+    partitioner.add_unit(lambda ctx: "never", name="never")
+    results = asyncio.run(partitioner.execute_async({"both run": asyncio.Barrier(2)}, fail_fast=True))
+    states = {unit_id: record.state.value for unit_id, record in results.report.units.items()}
+    assert states == {"fails": "failed", "waits": "canceled", "ends": "completed", "never": "canceled"}
+
+
 def test_signal_handlers_of_the_program_are_left_alone():
     """running.md: signals are taken over only where the program has no handler of its own, and given back afterwards."""
     seen = []
