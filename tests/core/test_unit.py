@@ -157,6 +157,21 @@ def test_metadata_is_a_dict_that_can_be_changed():
     assert unit.metadata == {"other": 1}
 
 
+def test_two_threads_that_ask_for_metadata_get_the_same(monkeypatch):
+    """While one waits for its turn to make the dict, the other has made it and put something in."""
+    unit = QuantumUnit("a", work)
+
+    class Turn:
+        def __enter__(self):
+            unit.metadata = {"k": 1}
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr("qp_core.unit._metadata_lock", Turn())
+    assert unit.metadata == {"k": 1}
+
+
 @pytest.mark.parametrize("given", [5, "k=1", [("k", 1)], {"k"}], ids=["number", "string", "pairs", "set"])
 def test_metadata_is_a_mapping(given):
     """Also when it is assigned later."""
@@ -220,6 +235,20 @@ def test_a_wrong_argument_names_the_unit_and_what_would_be_right(arguments, kind
 def test_any_time_above_zero_is_a_limit(timeout):
     """A whole number of seconds too."""
     assert QuantumUnit("a", work, timeout=timeout).timeout == timeout
+
+
+class Often(enum.IntEnum):
+    TWICE = 2
+
+
+def test_any_whole_number_from_zero_on_is_a_number_of_retries():
+    """Also a name for one."""
+    assert [QuantumUnit("a", work, retries=retries).retries for retries in (0, 1, 10**9, Often.TWICE)] == [
+        0,
+        1,
+        10**9,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("priority", [-5, 0, 2.5, math.inf, -math.inf], ids=str)

@@ -1,11 +1,12 @@
 """The words that everything else uses."""
 
+import functools
 import pickle
 
 import pytest
 
 from qp_core.plugins import Plugins
-from qp_core.vocabulary import ExecutionMode, UnitState
+from qp_core.vocabulary import ExecutionMode, UnitState, is_awaitable, is_coroutine_function
 
 
 def test_the_states_are_the_seeds():
@@ -54,3 +55,70 @@ def test_members_stay_themselves_in_another_process(member):
 def test_every_mode_is_the_name_of_an_executor_that_is_there(mode):
     """The core knows none of them by name; the enum is the one list."""
     assert mode.value in Plugins.installed().provided("executors")
+
+
+async def coroutine(context):
+    """Waits for nothing."""
+
+
+def plain(context):
+    """Returns something to be awaited."""
+    return coroutine(context)
+
+
+class Called:
+    async def __call__(self, context):
+        """Waits for nothing."""
+
+    async def method(self, context):
+        """Waits for nothing."""
+
+    def plain(self, context):
+        """Returns something to be awaited."""
+        return coroutine(context)
+
+
+class Awaited:
+    def __await__(self):
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("function", "known"),
+    [
+        (coroutine, True),
+        (Called(), True),
+        (Called().method, True),
+        (functools.partial(coroutine), True),
+        (plain, False),
+        (Called().plain, False),
+        (Called, False),
+        (functools.partial(plain), False),
+        (len, False),
+        (functools.cache(coroutine), False),
+    ],
+    ids=[
+        "coroutine function",
+        "instance",
+        "bound method",
+        "partial",
+        "function",
+        "plain method",
+        "class",
+        "plain partial",
+        "builtin",
+        "wrapped in C",
+    ],
+)
+def test_what_is_known_to_be_a_coroutine_function(function, known):
+    """Of others only the result tells whether it has to be awaited."""
+    assert is_coroutine_function(function) is known
+
+
+def test_what_has_to_be_awaited():
+    """A coroutine, or whatever else says so; not the function that makes one, nor a class of such things."""
+    made = plain(None)
+    assert is_awaitable(made)
+    made.close()
+    assert is_awaitable(Awaited())
+    assert not any(map(is_awaitable, (coroutine, Awaited, None, 5, [], Called())))
