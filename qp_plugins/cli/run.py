@@ -48,9 +48,8 @@ class RunCommand:
         except (TypeError, ValueError) as error:
             if partitioner.last_result is not earlier:
                 raise
-            raise UsageError(
-                str(error)
-            ) from error  # refused before anything ran: a name or a value on the command line
+            # Refused before anything ran: a name or a value on the command line.
+            raise UsageError(str(error)) from error
         finally:
             result = partitioner.last_result
             if result is not None and result is not earlier:

@@ -99,6 +99,11 @@ def qp(folder, capsys):
     return run
 
 
+def _environment():
+    """That of this process, but with output buffered as it is by default: errors in writing show late then."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.fixture
 def shell(folder):
     """Runs `qp`, the installed script, through a shell: `shell("{qp} plan x:y | head -1")`."""
@@ -112,7 +117,7 @@ def shell(folder):
             capture_output=True,
             text=True,
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**_environment(), **environment},
             timeout=60,
             check=False,
         )

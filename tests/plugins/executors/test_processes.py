@@ -9,11 +9,13 @@ import contextvars
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 
 import cloudpickle
 import psutil
@@ -285,6 +287,22 @@ def test_an_error_tells_where_it_came_from():
 # ---- what goes wrong on the way
 
 
+class Travelling:
+    """A pool without processes, through which everything travels as bytes: what there is to say of the way, without the wait."""
+
+    @staticmethod
+    def submit(job):
+        """Pack, unpack, call, pack, unpack; a pool's own way to say that it could not pack."""
+        future = Future()
+        try:
+            there = pickle.loads(pickle.dumps(job))
+        except Exception as error:  # noqa: BLE001 - as the standard library's feeder thread does
+            future.set_exception(error)
+        else:
+            future.set_result(pickle.loads(pickle.dumps(there())))
+        return future
+
+
 def raise_it(error):
     """A unit that raises."""
 
@@ -294,6 +312,7 @@ def raise_it(error):
     return unit
 
 
+@pytest.mark.parametrize("way", ["processes", "bytes"])
 @pytest.mark.parametrize(
     ("unit", "kind", "text"),
     [
@@ -337,9 +356,11 @@ def raise_it(error):
         ),
     ],
 )
-def test_what_cannot_travel_fails_its_unit_alone(unit, kind, text):
+def test_what_cannot_travel_fails_its_unit_alone(unit, kind, text, way):
     """The others run as if nothing were, also after it and in the same process."""
-    result = partitioner_of(workers=1, before=lambda ctx: 1, bad=unit, after=lambda ctx: 2).execute({})
+    partitioner = partitioner_of(workers=1, before=lambda ctx: 1, bad=unit, after=lambda ctx: 2)
+    options = {"execution_mode": "custom", "custom_executor": Travelling()} if way == "bytes" else {}
+    result = partitioner.execute({}, **options)
     assert states_of(result) == {"before": "completed", "bad": "failed", "after": "completed"}
     error = result.failed["bad"]
     assert type(error) is kind
@@ -355,6 +376,23 @@ def test_a_function_of_a_module_that_is_only_here_fails_its_unit_alone(monkeypat
     assert states_of(result) == {"bad": "failed", "good": "completed"}
     assert isinstance(result.failed["bad"], ModuleNotFoundError)
     assert "unit 'bad' could not be unpickled where it was to run" in result.failed["bad"].__notes__
+
+
+def test_a_function_whose_unpickling_ends_its_reader_fails_its_unit_alone():
+    """Not even a SystemExit reaches the pool."""
+
+    class Trap:
+        def __reduce__(self):
+            return sys.exit, ("unpickled",)
+
+        def __call__(self, ctx):
+            return 1
+
+    partitioner = partitioner_of(workers=1, bad=Trap(), good=lambda ctx: 1)
+    for options in ({}, {"execution_mode": "custom", "custom_executor": Travelling()}):
+        result = partitioner.execute({}, **options)
+        assert states_of(result) == {"bad": "failed", "good": "completed"}
+        assert isinstance(result.failed["bad"], SystemExit)
 
 
 def test_a_context_that_cannot_be_pickled_fails_the_units_and_ends_the_run():

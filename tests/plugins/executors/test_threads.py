@@ -105,6 +105,26 @@ def test_a_coroutine_that_runs_out_of_time_is_cancelled_and_its_thread_joined(cl
     assert cancelled.wait(patience)
 
 
+def test_the_deadline_stops_coroutines_and_joins_their_threads(clock, nothing_left_over):
+    """Each waits for its coroutine on another loop, which is cancelled."""
+    begun, ended = threading.Semaphore(0), threading.Semaphore(0)
+
+    async def hang(ctx):
+        begun.release()
+        if ctx.unit_id == "u1":
+            clock.advance(60)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.release()
+
+    result = wide(2, hang, max_workers=2, clock=clock).execute({}, "thread", deadline=50)
+    assert result.report.counts.get(UnitState.TIMEOUT, 0) >= 1
+    assert UnitState.COMPLETED not in result.report.counts
+    while begun.acquire(blocking=False):
+        assert ended.acquire(timeout=20)
+
+
 def test_where_no_further_thread_can_be_started_the_run_goes_on_with_those_there_are(monkeypatch, caplog):
     """One warning, and every unit runs."""
 
