@@ -121,7 +121,7 @@ class Attempts:
         nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
         home, variables, who = self.home, worker.variables, worker.number
         new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
-        plain = self.plain
+        plain, awaits = self.plain, worker.awaits
         while number >= 0:
             unit = nodes[number]
             if not plain or unit.timeout is not None or unit.retries:
@@ -132,7 +132,10 @@ class Attempts:
             try:
                 worker.context = context
                 value = variables.copy().run(unit.function, context if fits else argument)
-                if hasattr(type(value), "__await__"):
+                kind = type(value)
+                if kind not in awaits:
+                    awaits[kind] = is_awaitable(value)
+                if awaits[kind]:
                     value = self._await_elsewhere(worker, value)
                 worker.context = None
             except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome

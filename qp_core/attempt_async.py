@@ -7,6 +7,8 @@ it never waits; what blocks, or may have to be stopped, is started beside it: co
 import asyncio
 import contextlib
 import functools
+import inspect
+import types
 from typing import Any
 
 import attrs
@@ -42,7 +44,13 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
     turn_ends = ended + _LOOP_TURN_S
     while number >= 0:
         unit = nodes[number]
-        if not plain or unit.timeout is not None or unit.retries or not is_coroutine_function(unit.function):
+        function = unit.function
+        makes = (  # `is_coroutine_function`, written out for what units mostly are
+            function.__code__.co_flags & inspect.CO_COROUTINE
+            if type(function) is types.FunctionType
+            else is_coroutine_function(function)
+        )
+        if not plain or not makes or unit.timeout is not None or unit.retries:
             number = await _beside(attempts, worker, number, unit, off_loop)
             ended = now()
             turn_ends = ended + _LOOP_TURN_S
@@ -50,7 +58,7 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
             context = worker.context = new(ExecutionContext).bound(home, number)
             worker.started = started = now()
             try:
-                coroutine: Any = unit.function(context if fits else argument)
+                coroutine: Any = function(context if fits else argument)
                 own = variables.copy()
                 try:
                     future = own.run(coroutine.send, None)

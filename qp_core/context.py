@@ -12,7 +12,6 @@ import attrs
 
 from qp_core.errors import UndeclaredDependencyError, name_list, shown
 from qp_core.plan import ExecutionPlan
-from qp_core.unit import QuantumUnit
 from qp_core.vocabulary import UnitId
 
 
@@ -25,7 +24,7 @@ class ContextHome:
         given: The caller's mapping, copied once; empty where the caller gave no mapping.
         values: Results by unit number; a dependency's is there before its dependents start.
         environment: What is known of the run: `run_id`, `execution_mode`, `max_workers`.
-        nodes: The plan's, one look-up nearer.
+        ids: The plan's, one look-up nearer.
         needs: The plan's, one look-up nearer.
     """
 
@@ -33,11 +32,11 @@ class ContextHome:
     given: dict[Any, Any]
     values: list[Any]
     environment: dict[str, Any]
-    nodes: Sequence[QuantumUnit[Any, Any]] = attrs.field(init=False)
+    ids: Sequence[UnitId] = attrs.field(init=False)
     needs: Sequence[Sequence[int]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.nodes, self.needs = self.plan.nodes, self.plan.needs
+        self.ids, self.needs = self.plan.shape.ids, self.plan.needs
 
 
 @attrs.define(eq=False)
@@ -104,9 +103,9 @@ class ExecutionContext(dict[str, Any]):
             dict.update(self, home.given)
         needs = home.needs[number]
         if needs:
-            nodes, values = home.nodes, home.values
+            ids, values = home.ids, home.values
             for need in needs:
-                _put(self, nodes[need].id, values[need])
+                _put(self, ids[need], values[need])
         return self
 
     def rebound(self, unit_results: dict[UnitId, Any], attempt: int) -> Self:

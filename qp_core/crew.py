@@ -52,6 +52,8 @@ class Worker:
         still_busy: Whether it still runs its unit; asked of abandoned workers when the run is over.
         let_go: Called when it is given up, to let go of the thread that its unit keeps.
         task: The task that it is, on an event loop.
+        awaits: For each type of result that it has met, whether such a result is to be awaited: on some versions of Python, asking a type
+            for `__await__` that has none takes as long as a fifth of a plain unit.
         timer: What will end its unit's time, for a place in a pool.
         key: Where the unit's result will be cached, for a place in a pool.
         abandoned: Whether it was given up, together with the unit that it runs.
@@ -66,6 +68,7 @@ class Worker:
     still_busy: Callable[[], bool] | None = None
     let_go: Callable[[], object] | None = None
     task: "asyncio.Task[None] | None" = None
+    awaits: dict[type, bool] = attrs.Factory(dict)
     timer: Timer | None = None
     key: str | None = None
     abandoned: bool = False

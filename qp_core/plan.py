@@ -165,7 +165,7 @@ class ExecutionPlan:
     def __repr__(self) -> str:
         return f"<ExecutionPlan of {self.unit_count} units, {self.max_level} levels>"
 
-    @property
+    @cached_property
     def shape(self) -> PlanShape:
         """The plan without its units."""
         return PlanShape(self.index, self.needs)
