@@ -489,7 +489,8 @@ def notes_of(context: ExecutionContext) -> dict[str, Any]:
 
 
 def _notes(attempt: int, metrics: Mapping[str, Any], writes: Mapping[str, Any]) -> dict[str, Any]:
-    return {"metrics": metrics, "writes": writes} if attempt > 1 or metrics or writes else {}
+    # Of what was written only the keys: a report holds no results.
+    return {"metrics": metrics, "writes": tuple(writes)} if attempt > 1 or metrics or writes else {}
 
 
 def _asked(cache: Cache, method: str, unit: AnyUnit, *arguments: Any) -> Any:

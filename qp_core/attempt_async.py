@@ -1,14 +1,17 @@
 """Run: how one unit is tried on an event loop. The same steps as in a thread (`attempt`), with `await` where those block.
 
-A worker is a task that runs one unit after another. A plain coroutine makes its first step right in that task, and needs no more if
-it never waits; what blocks, or may have to be stopped, is started beside it: coroutines in a task, functions in a thread.
+A worker is a task that runs one unit after another. A plain coroutine is awaited right in that task: only where it waits is another
+task made, for the next unit. What blocks, or may have to be stopped, is started beside it: coroutines in a task, functions in
+a thread.
 """
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 import types
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -20,7 +23,7 @@ from qp_core.crew import Worker
 from qp_core.fallback import Substitute
 from qp_core.frontier import NONE_READY
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT
-from qp_core.loop import Raised, contained, driven, opened
+from qp_core.loop import Raised, contained, opened
 from qp_core.settlement import AnyUnit
 from qp_core.vocabulary import is_awaitable, is_coroutine_function
 
@@ -36,9 +39,10 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
         off_loop: Where functions that block are run.
     """
     nodes, now, complete = attempts.ledger.plan.nodes, attempts.clock.now, attempts.frontier.complete
-    home, variables, who = attempts.home, worker.variables, worker.number
+    home, who, variables = attempts.home, worker.number, contextvars.copy_context
     new, fits, argument = ExecutionContext.__new__, attempts.fits, attempts.argument
-    plain = attempts.plain
+    plain, own = attempts.plain, variables()
+    step = _Step(asyncio.get_running_loop(), attempts.frontier.help)
     number = attempts.frontier.arrive(who)
     ended = now()
     turn_ends = ended + _LOOP_TURN_S
@@ -53,46 +57,75 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
         if not plain or not makes or unit.timeout is not None or unit.retries:
             number = await _beside(attempts, worker, number, unit, off_loop)
             ended = now()
-            turn_ends = ended + _LOOP_TURN_S
         else:
             context = worker.context = new(ExecutionContext).bound(home, number)
             worker.started = started = now()
             try:
-                coroutine: Any = function(context if fits else argument)
-                own = variables.copy()
-                try:
-                    future = own.run(coroutine.send, None)
-                except StopIteration as end:
-                    value = end.value
-                else:
-                    attempts.frontier.help()
-                    value = await driven(own, coroutine, future)
-                    turn_ends = now() + _LOOP_TURN_S  # it waited, so others have had their turn
+                value = await function(context if fits else argument)
             except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
                 number = await _failed(attempts, worker, number, error, context, started, off_loop)
-                continue
-            ended = now()
-            if context.notes is None:
-                number = complete(number, who, value, started, ended)
+                ended = now()
             else:
-                number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
-        if number >= 0 and ended > turn_ends:
-            number = await _next_turn(attempts, worker, number)
+                ended = now()
+                if context.notes is None:
+                    number = complete(number, who, value, started, ended)
+                else:
+                    number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
+            if variables() != own:
+                # The unit has set context variables, in this task's own context. No other unit may see them: another task goes on.
+                if number >= 0:
+                    attempts.frontier.pass_on(number, who)
+                return
+        if step.over:
+            step.begin()  # it waited, so others have had their turn
+            turn_ends = ended + _LOOP_TURN_S
+        elif number >= 0 and ended > turn_ends:
+            number = await _next_turn(attempts, worker, number, step)
             turn_ends = now() + _LOOP_TURN_S
 
 
-async def _next_turn(attempts: Attempts, worker: Worker, number: int) -> int:
+class _Step:
+    """Notices when a worker's task waits inside a unit, and then makes room for another worker.
+
+    A callback that is scheduled when a step of the task begins runs as soon as that step is over: so units that never wait pay
+    nothing for being watched.
+    """
+
+    __slots__ = ("_help", "_loop", "over", "resting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, help_: Callable[[], None]) -> None:
+        self._loop = loop
+        self._help = help_
+        self.resting = False
+        self.begin()
+
+    def begin(self) -> None:
+        """The task has been resumed."""
+        self.over = False
+        self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self.over = True
+        if not self.resting:
+            self._help()
+
+
+async def _next_turn(attempts: Attempts, worker: Worker, number: int, step: _Step) -> int:
     """Let others on this loop have their turn; the unit that was just taken waits for it too.
 
     Returns:
         The unit; `NONE_READY` where the run was stopped meanwhile, and the unit ended with it.
     """
+    step.resting = True
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError as error:
         if attempts.frontier.halted is not None:
             attempts.settlement.failure(number, worker.number, error, CANCELED)
             return NONE_READY
+    finally:
+        step.resting = False
+    step.begin()
     return number
 
 

@@ -37,7 +37,7 @@ class UnitNotes:
     abandoned: bool = False
     first_started: float = 0.0
     metrics: Mapping[str, Any] = attrs.Factory(dict)
-    writes: Mapping[str, Any] = attrs.Factory(dict)
+    writes: tuple[str, ...] = ()
 
 
 NO_NOTES = UnitNotes()

@@ -8,8 +8,7 @@ need asyncio, and are imported with the first coroutine: it takes longer to impo
 import asyncio
 import contextlib
 import threading
-import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
@@ -53,37 +52,6 @@ async def contained(value: Awaitable[Any]) -> Any:
         raise
     except BaseException as error:  # noqa: BLE001 - carried on by `opened`
         return Raised(error)
-
-
-@types.coroutine
-def driven(variables: Context, coroutine: Coroutine[Any, Any, Any], future: Any) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine inside the current task, but in context variables of its own.
-
-    One task runs many units this way: a unit that never waits costs no task, and still sees a real current task.
-
-    Args:
-        variables: The context variables to run it in.
-        coroutine: The coroutine, which has made its first step.
-        future: What that step yielded.
-
-    Yields:
-        What the coroutine yields to the event loop.
-
-    Returns:
-        Its result.
-    """
-    step: Callable[[Any], Any]
-    while True:
-        try:
-            sent = yield future
-        except BaseException as error:  # noqa: BLE001 - whatever the loop throws in (a cancellation) is the unit's to handle
-            step, argument = coroutine.throw, error
-        else:
-            step, argument = coroutine.send, sent
-        try:
-            future = variables.run(step, argument)
-        except StopIteration as end:
-            return end.value
 
 
 class Awaited:

@@ -122,7 +122,7 @@ class _LedgerRecords(Mapping[UnitId, UnitRecord]):
             known=notes.known,
             abandoned=notes.abandoned,
             metrics=dict(notes.metrics),
-            writes=tuple(notes.writes),
+            writes=notes.writes,
         )
 
     def __repr__(self) -> str:
