@@ -11,7 +11,7 @@ from qp_core.plugins import OWN_DISTRIBUTION, SEAMS
 SEAM_OF_FOLDER = {"cli": "commands"}
 """Folders of qp_plugins that are not called after their seam."""
 
-NO_PLUGINS = {"qp_plugins.cli.target"}
+NO_PLUGINS = {"qp_plugins.cli.show", "qp_plugins.cli.target"}
 """Modules beside plugins that are none: what the commands share."""
 
 

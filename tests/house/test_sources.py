@@ -35,12 +35,13 @@ LONG_DOCSTRINGS = {
 }
 
 SLEEPS = {
-    "tests/plugins/executors/test_processes.py": (
-        2,
-        "bodies that never end by themselves, in processes that get killed",
-    ),
+    "tests/core/test_async_and_notebooks.py": (1, "units that take a moment, so that one too many at once would show"),
+    "tests/core/test_interrupt.py": (2, "units that take a moment, so that Ctrl-C comes in their midst"),
+    "tests/core/test_telemetry.py": (1, "an observer so slow that another thread would come in between"),
+    "tests/core/test_timeouts.py": (1, "units that take about as long as they may, on the real clock"),
+    "tests/plugins/executors/test_processes.py": (2, "units that hang until their process is killed"),
 }
-"""Where tests call `time.sleep`, how often, and why nothing better will do."""
+"""Where tests call `time.sleep`, how often at most, and why. Free are `sleep(0)`, which only lets others run, and a loop that looks again."""
 
 
 def relative(path, root):
@@ -107,7 +108,7 @@ DIRECTIVE = re.compile(
 def suppressions(path):
     """Each comment that silences a checker: its line, what it silences (None where it does not say), and whether it says why.
 
-    The reason stands in the comment, or on the line above.
+    The reason stands in the comment, or on the two lines above.
     """
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
@@ -122,7 +123,7 @@ def suppressions(path):
         number = token.start[0]
         why = any(match["noqa_why"] or match["pragma_why"] for match in directives)
         why = why or any(part for match, part in found if match is None)
-        why = why or (number > 1 and lines[number - 2].strip().startswith("# "))
+        why = why or any(line.strip().startswith("# ") for line in lines[max(0, number - 3) : number - 1])
         for match in directives:
             yield number, match["noqa"] or match["codes"] or match["pragma"], why
 
@@ -136,7 +137,7 @@ def test_no_suppression_is_without_its_codes(sources, root):
 
 
 def test_every_suppression_says_why(sources, root):
-    """Beside it or right above; what is silenced again in the same file may lean on the first reason."""
+    """Beside it or above; what is silenced again in the same file may lean on the first reason."""
     unexplained = []
     for path in sources:
         told = set()
@@ -176,21 +177,26 @@ def test_the_reader_of_suppressions_can_read(tmp_path, line, expected):
 # ---- tests do not wait
 
 
+def sleeps(tree):
+    """How often a test sleeps for an effect."""
+    looking_again = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.While) for inner in ast.walk(node)}
+    return sum(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"time.sleep", "sleep"}
+        and ast.unparse(node) not in {"time.sleep(0)", "sleep(0)"}
+        and id(node) not in looking_again
+        for node in ast.walk(tree)
+    )
+
+
 def test_tests_sleep_only_where_it_is_counted(sources, root):
     """`time.sleep` in a test makes it slow or makes it fail by chance; threads meet through an Event or a Barrier."""
     found = {}
     for path in sources:
         name = relative(path, root)
-        if not name.startswith("tests/") or name.startswith("tests/benchmarks/"):
-            continue
-        calls = [
-            node.lineno
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep"}
-        ]
-        if calls:
-            found[name] = len(calls)
-    assert found == {name: count for name, (count, _) in SLEEPS.items()}
+        if name.startswith("tests/") and not name.startswith("tests/benchmarks/"):
+            found[name] = sleeps(ast.parse(path.read_text(encoding="utf-8")))
+    assert {name: count for name, count in found.items() if count > SLEEPS.get(name, (0, ""))[0]} == {}
 
 
 # ---- nothing of one machine, and no address to fetch from
@@ -198,7 +204,7 @@ def test_tests_sleep_only_where_it_is_counted(sources, root):
 HOSTS = re.compile(
     r"\b(?:pypi|pythonhosted|test\.pypi|anaconda|conda|npmjs|crates|docker|ghcr|quay)\.(?:org|io|com)\b|--(?:extra-)?index-url"
 )
-PATHS = re.compile(r"(?<![\w.])(?:/root/|/home/\w|/Users/\w|/work/|[A-Z]:\\Users\\)")
+PATHS = re.compile(r"(?<![\w.])(?:/(?:root|work)/|/(?:home|Users)/\w|[A-Z]:\\Users\\)")
 
 
 def texts(tracked):
