@@ -70,7 +70,9 @@ CONTENDERS: dict[str, Callable[[Path], None]] = {"ours": ours, "script": plain_s
 def measure_job(contender: str) -> Figures:
     """Seconds that the job takes, of wall clock and of CPU in all processes; and what the index is like then."""
     import atlas_adapters.ingestion.pipeline  # noqa: F401, PLC0415  # before the clock starts, for all alike
+    from qp_core import Plugins  # noqa: PLC0415
 
+    Plugins.installed()  # the command `qp` has done this before it comes to its subcommand
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if contender == "script-nogc":
