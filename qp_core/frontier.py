@@ -93,6 +93,7 @@ class Frontier:
         self._limit = 0
         self._eager = True
         self._crew = 0
+        self._disbanded = False
         self._coming = 0  # workers called on a loop that have not arrived yet
         self._gates: list[_Gate] = []
         self.halted: str | None = None
@@ -136,6 +137,16 @@ class Frontier:
                 self._on_over()
             elif self._ready:
                 self._call_for_help()
+
+    def disband(self) -> None:
+        """Count nobody any more, since the run is over: slots of workers that never left go back to whom they were borrowed from.
+
+        Those are the only worker where none is spawned, and what an executor has left behind or broken off.
+        """
+        with self._lock:
+            left, self._crew, self._disbanded = self._crew, 0, True
+        for _ in range(left):
+            self._budget.give()
 
     def close(self) -> None:
         """Let go of what starts workers, when the run is over."""
@@ -183,6 +194,8 @@ class Frontier:
     def leave(self) -> None:
         """A worker goes for good."""
         with self._lock:
+            if self._disbanded:
+                return
             self._crew -= 1
         self._budget.give()
         self.help()  # a unit may have become ready since this worker looked for one, while there was no room for another
@@ -207,7 +220,7 @@ class Frontier:
         while True:
             with self._lock:
                 number = self._next(worker)
-                if number >= 0:
+                if number >= 0 or self._disbanded:
                     return number
                 self._crew -= 1
                 gate = _Gate() if self._open else None

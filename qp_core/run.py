@@ -255,7 +255,14 @@ class Run:
     def attend(self) -> None:
         """Keep the run's time and take its messages until every unit has ended; called by the thread that waits for the run."""
         while not self._over:
-            self._attend_once()
+            try:
+                self._attend_once()
+            except BaseException as error:
+                # The units are given up here and now: an executor that let this through would wait for them as it cleans up.
+                again = self._broken is not None
+                self.break_off(error)
+                if again:
+                    raise
 
     def _attend_once(self) -> None:
         try:
@@ -433,7 +440,11 @@ class Run:
         for number in self._frontier.at_work():
             unit_id = self.plan.nodes[number].id
             worker = self._crew.of_number(self._frontier.owner(number))
-            stoppable = self._stop is not None or (worker is not None and worker.awaiting is not None)
+            # A coroutine can be stopped: one that a thread or a task awaits beside, or one in a worker's task (a function beside a
+            # loop has a thread that is `still_busy`).
+            stoppable = worker is not None and (
+                worker.awaiting is not None or (self._stop is not None and worker.still_busy is None)
+            )
             error: BaseException = CancelledError(f"unit {unit_id!r} was given up, because {why}")
             if state == TIMEOUT:
                 error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, not stoppable, f"run's {why}")
@@ -481,6 +492,7 @@ class Run:
             still = [self.plan.nodes[number].id for number in self._frontier.at_work()]
             problem = f"returned before the run was over (still running: {name_list(still)})"
             self.break_off(PluginError(self.options.mode, "Executor.run", problem))
+        self._frontier.disband()
         self._attempts.dismiss(_LAST_MOMENT_S)
         if isinstance(self._outer, Worker):
             self._outer.run.discharge(self)
