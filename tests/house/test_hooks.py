@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import textwrap
 
 import pytest
 
@@ -29,7 +30,7 @@ def fields_of(name):
 
 def signature_of(source):
     """A function's name, arguments and return type, however its source is laid out."""
-    tree = ast.parse(inspect.cleandoc(source))
+    tree = ast.parse(textwrap.dedent(source))
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     return f"def {function.name}({ast.unparse(function.args)}) -> {ast.unparse(function.returns)}"
 
