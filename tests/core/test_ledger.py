@@ -127,10 +127,11 @@ def test_two_threads_that_note_something_for_the_first_time_lose_nothing(ledger,
 
 
 def test_two_units_do_not_share_what_they_noted():
-    """Each has dicts of its own."""
+    """What is noted can be changed in one of them alone."""
     one, other = UnitNotes(), UnitNotes()
-    assert one.metrics is not other.metrics
-    assert one.writes is not other.writes
+    one.metrics["rows"] = 5
+    assert (other.metrics, other.writes) == ({}, ())
+    assert NO_NOTES.metrics == {}
 
 
 def test_a_freed_result_shows_that_it_is_one():
