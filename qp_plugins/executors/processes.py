@@ -24,6 +24,7 @@ _BASE = multiprocessing.get_context(
 
 
 _NEEDED = __name__  # this very module, and with it the core
+_MOST = 61 if sys.platform == "win32" else sys.maxsize  # Windows waits for no more than 63 handles at once
 _hiding = threading.Lock()
 _LAST_S = 5.0  # how long a process that is told to end may take, before it is killed
 
@@ -85,8 +86,8 @@ class ProcessExecutor:
     """Runs units in up to `max_workers` processes."""
 
     def workers(self, asked: int | None, plan: ExecutionPlan) -> int:
-        """As many as was asked for, else one a core, but never more than there are units."""
-        return max(1, min(asked or available_cores(), len(plan)))
+        """As many as was asked for, else one a core, but never more than there are units, nor than the pool can have."""
+        return max(1, min(asked or available_cores(), len(plan), _MOST))
 
     def run(self, run: Run) -> None:
         """Run every unit, and end the processes."""

@@ -1,6 +1,7 @@
 """What somebody else writes: each class satisfies its protocol without knowing it, and each hook has the right shape."""
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,7 +26,15 @@ from qp_core import (
     UnitId,
     hookimpl,
 )
-from qp_core.testing import FakeClock, Recorder, check_cache, check_executor, check_strategy
+from qp_core.testing import (
+    FakeClock,
+    Recorder,
+    check_cache,
+    check_executor,
+    check_fallback,
+    check_observer,
+    check_strategy,
+)
 
 
 class Inline:
@@ -161,3 +170,5 @@ def tried_with_the_kits() -> None:
     check_executor(Inline)
     check_strategy(LastFirst)
     check_cache(Shelf)
+    check_observer(Counting)
+    check_fallback(sys.modules[__name__])
