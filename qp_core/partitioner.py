@@ -252,6 +252,7 @@ class QuantumPartitioner(Generic[T, R]):
 
         launch = self._launched(context, options)
         run = launch.run
+        run.may_be_left = True
         loop = run.loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()  # never cancelled: it is only awaited under a shield
 
@@ -288,6 +289,7 @@ class QuantumPartitioner(Generic[T, R]):
         ends: queue.SimpleQueue[UnitFinished | None] = queue.SimpleQueue()
         launch = self._launched(context, options, _Feed(ends.put))
         run = launch.run
+        run.may_be_left = True
 
         def drive() -> None:
             try:
@@ -327,6 +329,7 @@ class QuantumPartitioner(Generic[T, R]):
         ends: asyncio.Queue[UnitFinished | None] = asyncio.Queue()
         launch = self._launched(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
         run = launch.run
+        run.may_be_left = True
         run.loop = loop
 
         def drive() -> None:

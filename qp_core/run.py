@@ -94,6 +94,7 @@ class Run:
         loop: The event loop that units should run on in async mode; None where the executor makes one.
         signals: How often Ctrl-C or SIGTERM came.
         here: The worker that runs units in the thread that waits for the run; None where other threads do.
+        may_be_left: Whether somebody waits for the run who may leave before it is over: who reads a stream, or an awaiting task.
         guarded: Whether these are told to the run; if not, a KeyboardInterrupt may come out of any unit in the main thread.
     """
 
@@ -117,6 +118,7 @@ class Run:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._interrupted = False
         self.signals = 0
+        self.may_be_left = False
         self.guarded = threading.current_thread() is not threading.main_thread()
         self.here: Worker | None = None
         self.inbox: Inbox = Inbox()
@@ -203,7 +205,11 @@ class Run:
     @property
     def limited(self) -> bool:
         """Whether a unit of this run may have to be given up while it runs, so that it must not run in the thread that waits."""
-        return self.options.deadline_s is not None or any(unit.timeout is not None for unit in self.plan.nodes)
+        return (
+            self.may_be_left
+            or self.options.deadline_s is not None
+            or any(unit.timeout is not None for unit in self.plan.nodes)
+        )
 
     def begin(
         self, spawn: Callable[[], None] | None, *, eager: bool = True, stop: Callable[[], None] | None = None
@@ -462,7 +468,8 @@ class Run:
 
     def _meant_by_user(self) -> bool:
         """Whether a KeyboardInterrupt that came out of a unit is the user's Ctrl-C; else the unit raised it by itself."""
-        if self.signals or not self.guarded:
+        in_main = threading.current_thread() is threading.main_thread()  # no signal handler raises anywhere else
+        if self.signals or (in_main and not self.guarded):
             self.signals += 1
             self._settlement.halt("interrupted")
             return True
