@@ -2,7 +2,7 @@
 
 import inspect
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypedDict
 
@@ -17,7 +17,7 @@ from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
 from qp_core.run import Run, RunOptions
 from qp_core.settings import Settings
-from qp_core.strategy import checked_order
+from qp_core.strategy import Strategy, checked_order
 from qp_core.unit import QuantumUnit, checked_limit
 from qp_core.vocabulary import ExecutionMode, OnFailure, UnitId
 
@@ -34,7 +34,8 @@ class RunChoices(TypedDict, total=False):
         grace: Seconds that running units get after the first Ctrl-C.
         on_failure: `"return"` what there is, or `"raise"` an ExceptionGroup of what went wrong.
         telemetry: Observers of this run: names of observer plugins, or objects with methods like `qp_unit_finished(event)`.
-        cache: The name of a cache plugin, or a cache, for units with `metadata["cacheable"]`.
+        cache: For units with `metadata["cacheable"]`: a cache, or the name of a cache plugin, which then makes one for all runs of the
+            partitioner that name it.
     """
 
     outputs: Iterable[UnitId] | None
@@ -54,13 +55,13 @@ class ExecuteOptions(RunChoices, total=False):
         execution_mode: An `ExecutionMode`, or the name of an executor plugin; the partitioner's default if None.
         max_workers: The most units at once.
         custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
-        strategy: The name of a strategy, which orders units that are ready at the same time.
+        strategy: Which of the units that are ready at the same time goes first: the name of a strategy, or an object with `order(plan)`.
     """
 
     execution_mode: ExecutionMode | str | None
     max_workers: int | None
     custom_executor: Any
-    strategy: str | None
+    strategy: Strategy | str | None
 
 
 OPTIONS = tuple(sorted({*RunChoices.__annotations__, *ExecuteOptions.__annotations__}))
@@ -75,6 +76,7 @@ class Launcher:
         mode: The mode of a run that names none.
         max_workers: The bound of a run that names none.
         cache: The cache of a run that names none.
+        cache_named: The cache of a run that names one.
         settings: What can be set from outside.
         clock: Where time comes from.
         seed: Makes the jitter of retry waits repeatable.
@@ -84,6 +86,7 @@ class Launcher:
     mode: ExecutionMode | str
     max_workers: int | None
     cache: Cache | None
+    cache_named: Callable[[str], Cache]
     settings: Settings
     clock: Clock | None
     seed: int | None
@@ -124,9 +127,7 @@ class Launcher:
             known = {unit_id: value for unit_id, value in known.items() if unit_id in plan.index}
         _check_context(context, plan)
         executor, mode = self._executor(options)
-        strategy = options.get("strategy")
-        if strategy is None:
-            strategy = self.plugins.choose_strategy(plan) or "fifo"
+        strategy, order = self._strategy(options, plan)
         asked = checked_workers(options.get("max_workers"))
         run = Run(
             plan,
@@ -142,7 +143,7 @@ class Launcher:
                 outputs=outputs,
             ),
             policies=self.plugins,
-            order=self._order(strategy, plan),
+            order=order,
             listeners=self.plugins.listeners([*observers, *self._observers(options)]),
             cache=self._cache(options),
             clock=self.clock,
@@ -161,14 +162,21 @@ class Launcher:
         executor: Executor = self.plugins.make("executors", name, custom)
         return executor, name
 
-    def _order(self, strategy: str, plan: ExecutionPlan) -> list[int] | None:
-        maker = self.plugins.maker("strategies", strategy)
+    def _strategy(self, options: ExecuteOptions, plan: ExecutionPlan) -> tuple[str, list[int] | None]:
+        """The strategy's name, and what it answers."""
+        wanted: Any = options.get("strategy")
+        if wanted is None:
+            wanted = self.plugins.choose_strategy(plan) or "fifo"
+        if callable(getattr(wanted, "order", None)):
+            name, strategy = type(wanted).__name__, wanted
+        else:
+            name, strategy = wanted, self.plugins.maker("strategies", wanted)()
         try:
-            return checked_order(strategy, maker().order(plan), plan)
+            return name, checked_order(name, strategy.order(plan), plan)
         except PluginError:
             raise
         except Exception as error:
-            raise PluginError(strategy, "Strategy.order", f"raised {type(error).__name__}: {error}") from error
+            raise PluginError(name, "Strategy.order", f"raised {type(error).__name__}: {error}") from error
 
     def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
         for wanted in _checked_list(options.get("telemetry", ()), "telemetry", "observers"):
@@ -180,8 +188,7 @@ class Launcher:
     def _cache(self, options: ExecuteOptions) -> Cache | None:
         wanted = options.get("cache")
         if isinstance(wanted, str):
-            made: Cache = self.plugins.make("caches", wanted)
-            return made
+            return self.cache_named(wanted)
         if wanted is not None and not all(callable(getattr(wanted, method, None)) for method in ("get", "put")):
             msg = f"cache is {shown(wanted)}; give the name of a cache plugin, or an object with get(key) and put(key, value)"
             raise TypeError(msg)

@@ -15,6 +15,7 @@ from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
 from qp_core.settings import Settings
+from qp_core.strategy import Strategy
 from qp_core.telemetry import UnitFinished
 from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy
 from qp_core.vocabulary import ExecutionMode, R, T, UnitFunction, UnitId, UnitState
@@ -88,6 +89,7 @@ class QuantumPartitioner(Generic[T, R]):
         self._execution_plan: ExecutionPlan | None = None
         self._next_number = 0
         self._latest = _Latest()
+        self._caches: dict[str, Cache] = {}
 
     # ---- define
 
@@ -172,6 +174,7 @@ class QuantumPartitioner(Generic[T, R]):
             Kahn (1962), "Topological sorting of large networks".
         """
         with self._lock:
+            self._execution_plan = None  # an older one must not run where these units are no graph
             plan = ExecutionPlan.of(self.units)
             for unit in plan.nodes:  # units that were put into `units` by hand show their outcome too
                 unit.show(self._latest)
@@ -194,7 +197,7 @@ class QuantumPartitioner(Generic[T, R]):
         max_workers: int | None = None,
         custom_executor: Any = None,
         *,
-        strategy: str | None = None,
+        strategy: Strategy | str | None = None,
         **options: Unpack[RunChoices],
     ) -> ExecutionResult[R]:
         """Run every unit as soon as its own dependencies are done and a worker is free.
@@ -206,7 +209,8 @@ class QuantumPartitioner(Generic[T, R]):
             execution_mode: Where units run; the partitioner's default if None.
             max_workers: The most units at once; the partitioner's bound if None.
             custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
-            strategy: Which of the units that are ready at the same time goes first; the name of a strategy.
+            strategy: Which of the units that are ready at the same time goes first: the name of a strategy, or an object with
+                `order(plan)`.
             **options: See `RunChoices`.
 
         Returns:
@@ -360,7 +364,7 @@ class QuantumPartitioner(Generic[T, R]):
     def execute_with_strategy(
         self,
         context: T,
-        strategy: str,
+        strategy: Strategy | str,
         execution_mode: ExecutionMode | str | None = None,
         max_workers: int | None = None,
         custom_executor: Any = None,
@@ -370,7 +374,7 @@ class QuantumPartitioner(Generic[T, R]):
 
         Args:
             context: As for `execute`.
-            strategy: Its name, such as `"priority"`.
+            strategy: Its name, such as `"priority"`, or an object with `order(plan)`.
             execution_mode: As for `execute`.
             max_workers: As for `execute`.
             custom_executor: As for `execute`.
@@ -479,6 +483,7 @@ class QuantumPartitioner(Generic[T, R]):
             mode=self.default_execution_mode,
             max_workers=self.max_workers,
             cache=self._default_cache(),
+            cache_named=self._cache_named,
             settings=self._settings,
             clock=self._clock,
             seed=self._seed,
@@ -487,6 +492,12 @@ class QuantumPartitioner(Generic[T, R]):
 
     def _default_cache(self) -> Cache | None:
         return None
+
+    def _cache_named(self, name: str) -> Cache:
+        with self._lock:
+            if name not in self._caches:
+                self._caches[name] = self._installed_plugins().make("caches", name)
+            return self._caches[name]
 
     def _drive(self, launch: Launch) -> None:
         self._latest.result = launch.drive()
@@ -504,7 +515,7 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
 
     def __init__(self, *args: Any, cache: Cache | str = "memory", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.cache: Cache = self._installed_plugins().make("caches", cache) if isinstance(cache, str) else cache
+        self.cache: Cache = self._cache_named(cache) if isinstance(cache, str) else cache
 
     def _default_cache(self) -> Cache:
         return self.cache

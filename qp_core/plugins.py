@@ -17,7 +17,6 @@ import pluggy
 
 from qp_core import hookspecs
 from qp_core.cache import cache_key
-from qp_core.context import ExecutionContext
 from qp_core.errors import PluginConflictError, PluginError, UnknownNameError
 from qp_core.fallback import Substitute
 from qp_core.plan import ExecutionPlan
@@ -244,7 +243,11 @@ class Plugins:
         there = self.provided(seam)
         wanted: object = name  # whatever the annotation says; a list could not even be looked up
         if not isinstance(wanted, str) or name not in there:
-            raise UnknownNameError(SEAMS[seam], name, tuple(there))
+            unknown = UnknownNameError(SEAMS[seam], name, tuple(there))
+            for info in self.listing():
+                if info.state == "broken" and info.name.partition(".")[2] == name:
+                    unknown.add_note(f"plugin {info.name!r} of {info.distribution} is broken: {info.reason}")
+            raise unknown
         return there[name]
 
     def _distribution(self, plugin: str) -> str | None:
@@ -304,7 +307,7 @@ class Plugins:
         return answer[1]
 
     def fallback(
-        self, unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext
+        self, unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: Any
     ) -> Substitute | None:
         """Ask the plugins for what stands in for a failed unit.
 

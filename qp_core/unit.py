@@ -205,6 +205,14 @@ def _checked_retry(unit_id: UnitId, retry: object) -> RetryPolicy:
     return retry
 
 
+def _checked_fallback(unit_id: UnitId, fallback: Any) -> Any:
+    for choice in fallback if isinstance(fallback, list | tuple) else (fallback,):
+        if not callable(choice) and not isinstance(choice, QuantumUnit):
+            msg = f"unit {shown(unit_id)}: fallback is {shown(choice)}; give a function, a unit, or a list of these; a value belongs in metadata['fallback_value']"
+            raise TypeError(msg)
+    return fallback
+
+
 _metadata_lock = threading.Lock()
 
 
@@ -275,7 +283,7 @@ class QuantumUnit(Generic[T, R]):
         self.priority = priority if type(priority) is int else _checked_priority(id, priority)
         self._metadata = None if metadata is None else _checked_metadata(id, metadata)
         self.retry = DEFAULT_RETRY if retry is None else _checked_retry(id, retry)
-        self.fallback = fallback
+        self.fallback = None if fallback is None else _checked_fallback(id, fallback)
         self._latest = _NOWHERE
         self._by_hand = None
         if (
