@@ -1,33 +1,54 @@
 """Metrics: when each unit began and ended, as one plain dict."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
+
 from qp_core import ErrorSummary, RunFinished, RunStarted, UnitFinished, UnitId, UnitStarted, UnitState, hookimpl
+
+
+@attrs.frozen
+class _Entry:
+    """What is kept of an event: no results, which a run may want to free, and no errors."""
+
+    event: str  # start, complete, error, or end for what is neither
+    unit: UnitId
+    at: float  # on the run's monotonic clock, as is `started`
+    started: float | None = None
+    error: str | None = None
 
 
 class Metrics:
     """Measures one run. While it goes on only a list grows; the dict is made when it is asked for."""
 
     def __init__(self) -> None:
-        self._run: RunStarted | None = None
+        self._start_utc: float | None = None
+        self._total = 0
         self._over: RunFinished | None = None
-        self._events: list[UnitStarted | UnitFinished] = []
+        self._entries: list[_Entry] = []
 
     def qp_run_started(self, event: RunStarted) -> None:
-        """Keep it."""
-        self._run = event
+        """Note the start."""
+        self._start_utc, self._total = event.started_utc, len(event.plan)
 
     def qp_unit_started(self, event: UnitStarted) -> None:
-        """Keep it."""
-        self._events.append(event)
+        """Note the start of an attempt."""
+        self._entries.append(_Entry("start", event.unit_id, event.at))
 
     def qp_unit_finished(self, event: UnitFinished) -> None:
-        """Keep it."""
-        self._events.append(event)
+        """Note how a unit ended."""
+        kind, error = "end", None
+        if event.state is UnitState.COMPLETED:
+            kind = "complete"
+        elif event.state.is_failure:
+            summary = ErrorSummary.of(event.error)
+            kind, error = "error", "" if summary is None else summary.text
+        self._entries.append(_Entry(kind, event.unit_id, event.ended, event.started, error))
 
     def qp_run_finished(self, event: RunFinished) -> None:
-        """Keep it."""
+        """Note the end."""
         self._over = event
 
     @property
@@ -38,62 +59,51 @@ class Metrics:
         `unit_times` (by id: `start`, `end`, `duration` of the last attempt, and `error` as text) and `execution_trace` (`event`, `unit`,
         `time`, `error`). Every time is the run's start since the epoch plus monotonic seconds, so that differences are durations.
         """
-        run, over = self._run, self._over
+        report = None if self._over is None else self._over.report
         shift = self._shift()
-        ends = [event for event in self._events if isinstance(event, UnitFinished)]
+        counts = Counter(entry.event for entry in self._entries)
         return {
-            "start_time": None if run is None else run.started_utc,
-            "end_time": None if over is None else over.report.started_utc + over.report.wall_s,
-            "total_duration": None if over is None else over.report.wall_s,
+            "start_time": self._start_utc,
+            "end_time": None if report is None else report.started_utc + report.wall_s,
+            "total_duration": None if report is None else report.wall_s,
             "unit_times": self._unit_times(shift),
-            "total_units": 0 if run is None else len(run.plan),
-            "completed_units": sum(event.state is UnitState.COMPLETED for event in ends),
-            "failed_units": sum(event.state.is_failure for event in ends),
-            "execution_trace": [entry for event in self._events if (entry := _trace(event, shift)) is not None],
+            "total_units": self._total,
+            "completed_units": counts["complete"],
+            "failed_units": counts["error"],
+            "execution_trace": [
+                {"event": entry.event, "unit": entry.unit, "time": entry.at + shift}
+                | ({} if entry.error is None else {"error": entry.error})
+                for entry in self._entries
+                if entry.event != "end"
+            ],
         }
 
     def _shift(self) -> float:
         """What turns monotonic seconds into seconds since the epoch; 0 while the run goes on."""
-        if self._over is None or not self._events:
+        if self._over is None or not self._entries:
             return 0.0
         report = self._over.report
-        for event in self._events:
-            if isinstance(event, UnitFinished) and event.started is not None:
-                began = report.units[event.unit_id].started_s
-                if began is not None:  # the run's own clock says both
-                    return report.started_utc + began - event.started
-        last = self._events[-1]  # no unit ran to tell it exactly: the run was over right after its last event
-        return report.started_utc + report.wall_s - (last.at if isinstance(last, UnitStarted) else last.ended)
+        for entry in self._entries:
+            began = None if entry.started is None else report.units[entry.unit].started_s
+            if entry.started is not None and began is not None:  # the run's own clock says both
+                return report.started_utc + began - entry.started
+        # No unit ran to tell it exactly: the run was over right after its last event.
+        return report.started_utc + report.wall_s - self._entries[-1].at
 
     def _unit_times(self, shift: float) -> dict[UnitId, dict[str, Any]]:
         times: dict[UnitId, dict[str, Any]] = {}
-        for event in self._events:
-            if isinstance(event, UnitStarted):
-                times[event.unit_id] = {"start": event.at + shift}
-            elif event.unit_id in times:  # else it never ran, and has no times
-                entry = times[event.unit_id]
-                if event.started is not None:  # in a pool, later than it was handed out
-                    entry["start"] = event.started + shift
-                entry["end"] = event.ended + shift
-                entry["duration"] = entry["end"] - entry["start"]
-                if event.state.is_failure:
-                    entry["error"] = _text(event)
+        for entry in self._entries:
+            if entry.event == "start":
+                times[entry.unit] = {"start": entry.at + shift}
+            elif entry.unit in times:  # else it never ran, and has no times
+                unit = times[entry.unit]
+                if entry.started is not None:  # in a pool, later than it was handed out
+                    unit["start"] = entry.started + shift
+                unit["end"] = entry.at + shift
+                unit["duration"] = unit["end"] - unit["start"]
+                if entry.error is not None:
+                    unit["error"] = entry.error
         return times
-
-
-def _trace(event: UnitStarted | UnitFinished, shift: float) -> dict[str, Any] | None:
-    if isinstance(event, UnitStarted):
-        return {"event": "start", "unit": event.unit_id, "time": event.at + shift}
-    if event.state is UnitState.COMPLETED:
-        return {"event": "complete", "unit": event.unit_id, "time": event.ended + shift}
-    if event.state.is_failure:
-        return {"event": "error", "unit": event.unit_id, "time": event.ended + shift, "error": _text(event)}
-    return None
-
-
-def _text(event: UnitFinished) -> str:
-    summary = ErrorSummary.of(event.error)
-    return "" if summary is None else summary.text
 
 
 @hookimpl

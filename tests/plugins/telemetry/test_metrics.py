@@ -1,7 +1,9 @@
 """What `execute_with_monitoring` leaves behind."""
 
 import asyncio
+import gc
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -193,6 +195,33 @@ def test_a_run_that_never_began_leaves_empty_metrics():
         measured(partitioner, strategy="nope")
     assert list(partitioner.last_execution_metrics) == KEYS
     assert partitioner.last_execution_metrics["start_time"] is None
+
+
+def test_measuring_keeps_no_result_alive():
+    """A run with `outputs` frees a result after its last use, also while it is watched.
+
+    first -> second -> third
+    """
+    made = []
+
+    class Big:
+        pass
+
+    def first(ctx):
+        big = Big()
+        made.append(weakref.ref(big))
+        return big
+
+    def third(ctx):
+        gc.collect()
+        return made[0]() is None
+
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(first, name="first")
+    partitioner.add_unit(lambda ctx: ctx["first"] is not None, ["first"], "second")
+    partitioner.add_unit(third, ["second"], "third")
+    result = partitioner.execute_with_monitoring({}, execution_mode="sequential", outputs=["third"])
+    assert result == {"third": True}
 
 
 def test_metrics_of_a_run_that_goes_on_count_what_there_is():
