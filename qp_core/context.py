@@ -52,7 +52,7 @@ class ContextNotes:
     unit_results: dict[UnitId, Any] | None = None
 
 
-_put = dict.__setitem__
+_put, _get = dict.__setitem__, dict.__getitem__
 
 
 class ExecutionContext(dict[str, Any]):
@@ -148,8 +148,12 @@ class ExecutionContext(dict[str, Any]):
     def _declared(self) -> dict[UnitId, Any]:
         if self._home is None:
             return {}
-        plan, values = self._home.plan, self._home.values
-        return {plan.nodes[need].id: values[need] for need in plan.needs[self._number]}
+        ids, values, needs = self._home.ids, self._home.values, self._home.needs[self._number]
+        if values:
+            return {ids[need]: values[need] for need in needs}
+        return {
+            ids[need]: _get(self, ids[need]) for need in needs if ids[need] in self
+        }  # the run is over: what it has itself
 
     @property
     def metrics(self) -> dict[str, Any]:

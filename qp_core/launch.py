@@ -208,6 +208,7 @@ class Launch:
     run: Run
     executor: Executor
     raises: bool
+    _result: ExecutionResult[Any] | None = None
 
     def drive(self) -> ExecutionResult[Any]:
         """Have the executor drive the run to its end; raises nothing of what went wrong.
@@ -219,18 +220,26 @@ class Launch:
             self.executor.run(self.run)
         except BaseException as error:  # noqa: BLE001 - the report comes first; `conclude` raises it
             self.run.break_off(error)
-        return self.run.finish()
+        self._result = self.run.finish()
+        return self._result
 
     def conclude(self) -> ExecutionResult[Any]:
         """Raise what broke the run, or its failures if these are to be raised.
 
         Returns:
-            What came of it.
+            What came of it; it is not held here any longer.
+
+        Raises:
+            RuntimeError: The run is not over, or was concluded before.
         """
         self.run.raise_what_broke()
+        result, self._result = self._result, None
+        if result is None:
+            msg = f"run {self.run.run_id} is not over yet, or was concluded before"
+            raise RuntimeError(msg)
         if self.raises:
-            self.run.result.raise_for_failures()
-        return self.run.result
+            result.raise_for_failures()
+        return result
 
 
 def checked_workers(max_workers: int | None) -> int | None:

@@ -114,7 +114,7 @@ class Ledger:
     def close(self) -> None:
         """Let go of what only a run needs; the report has the rest, and the result the values."""
         self.plan = _NO_PLAN
-        self.values = []
+        self.values.clear()  # and not a new list: an exception that somebody keeps holds the frames that hold this one
 
     def ran(self, number: int) -> bool:
         """Whether an attempt of the unit was begun.

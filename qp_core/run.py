@@ -133,7 +133,6 @@ class Run:
         self._stop: Callable[[], None] | None = None
         self._over = False
         self._broken: BaseException | None = None
-        self._result: ExecutionResult[Any] | None = None
         self._zero = self.clock.now()
         self._started_utc = self.clock.utc()
         self._ledger, self._frontier = self._laid_out(order)
@@ -477,18 +476,6 @@ class Run:
 
     # ---- the end
 
-    @property
-    def result(self) -> ExecutionResult[Any]:
-        """What came of the run.
-
-        Raises:
-            RuntimeError: It is not over yet.
-        """
-        if self._result is None:
-            msg = f"run {self.run_id} is not over yet"
-            raise RuntimeError(msg)
-        return self._result
-
     def finish(self) -> ExecutionResult[Any]:
         """Close the run after its executor has returned.
 
@@ -523,7 +510,6 @@ class Run:
         if self._listeners.hear(RunFinished):
             self._listeners.tell(RunFinished(run_id=self.run_id, report=report))
         _warn_of(report)
-        self._result = result
         if not self._crew.given_up:
             self._part()
         return result
