@@ -321,8 +321,12 @@ class Run:
             worker: The current task's.
             off_loop: Runs a blocking call elsewhere.
         """
-        from qp_core import attempt_async  # noqa: PLC0415 - with the first coroutine: it needs asyncio
+        from asyncio import current_task  # noqa: PLC0415 - with the first coroutine: it takes long to import
 
+        from qp_core import attempt_async  # noqa: PLC0415 - likewise
+
+        # Known as a task only from here on: one that is cancelled before it has begun would not even leave.
+        worker.task = current_task()
         try:
             await attempt_async.serve(self._attempts, worker, off_loop)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a task; `finish` raises it

@@ -77,7 +77,8 @@ class _Tasks:
 
     def _start(self) -> None:
         worker = self._run.new_worker()
-        worker.task = self._loop.create_task(self._run.work_async(worker, self._off_loop), context=worker.variables)
+        # The loop holds the task until it begins, and from then on its worker does.
+        self._loop.create_task(self._run.work_async(worker, self._off_loop), context=worker.variables)
 
     def stop(self) -> None:
         """Cancel what runs; from any thread."""
