@@ -167,7 +167,8 @@ def _forked(others: Sequence[_Reader]) -> _Reader:
     ours_in, theirs_out = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _be_a_reader(theirs_in, theirs_out, [ours_out, ours_in, *(one.requests.fileno() for one in others)])
+        ends = [pipe.fileno() for one in others for pipe in (one.requests, one.answers)]
+        _be_a_reader(theirs_in, theirs_out, [ours_out, ours_in, *ends])
     os.close(theirs_in)
     os.close(theirs_out)
     return _Reader(
@@ -178,8 +179,10 @@ def _forked(others: Sequence[_Reader]) -> _Reader:
     )
 
 
-def _be_a_reader(requests: int, answers: int, not_ours: Sequence[int]) -> NoReturn:  # pragma: no cover - in a fork
-    """What the child of a fork does. It must not hold the ends of others' pipes, which would then never end."""
+def _be_a_reader(
+    requests: int, answers: int, not_ours: Sequence[int]
+) -> NoReturn:  # pragma: no cover - in a fork, which writes no data
+    """What the child of a fork does. A pipe whose other end it held itself would never tell that the parent is gone."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import io
 import pathlib
@@ -176,7 +177,7 @@ def test_whatever_goes_wrong_with_a_document_is_an_answer(served, documents, wri
 
 
 _PROGRAM = """
-import sys, threading
+import pickle, sys, threading
 from atlas_adapters.ingestion import readers
 from atlas_adapters.ingestion.extract import MAX_BYTES
 from atlas_adapters.ingestion.sources import list_path
@@ -186,6 +187,9 @@ if sys.argv[2] == "threads":
 started = readers.Readers(2)
 for one in documents:
     assert started.read(one, None, MAX_BYTES) == readers.read_document(one, None, MAX_BYTES)
+for reader in started._idle:  # an answer that fills the pipe, and that nobody takes
+    pickle.dump((documents[-1], None, MAX_BYTES), reader.requests)
+    reader.requests.flush()
 print(started.n, *(child.pid for child in __import__("psutil").Process().children()), flush=True)
 if sys.stdin.read():
     started.close()
@@ -196,8 +200,9 @@ if sys.stdin.read():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["alone", "threads"])
-def test_readers_end_with_the_program_that_started_them(documents, folder, how):
-    """Forked or started; the program is killed in one case, and stops them itself in the other."""
+def test_readers_end_with_the_program_that_started_them(documents, write, folder, how):
+    """Forked or started, in the middle of an answer; the program is killed in one case, and stops them itself in the other."""
+    write("large.txt", "parrot " * 100_000)
     if how == "alone" and not pathlib.Path(module._TASKS).is_dir():
         pytest.skip("this system does not tell how many threads a process has")
     for kill in (True, False):
@@ -212,10 +217,15 @@ def test_readers_end_with_the_program_that_started_them(documents, folder, how):
         assert (n, len(processes)) == ("2", 2)
         commands = [process.cmdline() == program.args for process in processes]
         assert commands == [how == "alone"] * 2  # a fork looks like the program itself
-        if kill:
-            program.kill()
-        rest, _ = program.communicate("stop")
-        assert rest.split() == []
+        try:
+            if kill:
+                program.kill()
+            else:
+                assert program.communicate("stop")[0].split() == []
+            assert psutil.wait_procs(processes, timeout=TIMEOUT_S)[1] == []
+        finally:
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            program.communicate()
         assert program.returncode == (-signal.SIGKILL if kill else 0)
-        _, alive = psutil.wait_procs(processes, timeout=TIMEOUT_S)
-        assert alive == []
