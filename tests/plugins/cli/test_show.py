@@ -1,7 +1,9 @@
 """What the command prints of ids, results and errors."""
 
+import io
 import json
 import math
+import sys
 
 import pytest
 
@@ -96,8 +98,37 @@ def test_json_takes_anything(data, expected):
     assert read == {"data": expected}
 
 
-def test_json_ends_where_data_holds_itself():
-    """After twenty levels it is text."""
+def ring_of_lists():
+    """A list that holds itself."""
     ring = []
     ring.append(ring)
-    assert "[[...]]" in show.as_json(ring)
+    return ring
+
+
+def ring_of_dicts():
+    """A dict that holds itself, behind a tuple."""
+    ring = {}
+    ring["in"] = (ring,)
+    return ring
+
+
+@pytest.mark.parametrize(
+    ("make", "levels"), [pytest.param(ring_of_lists, 20, id="lists"), pytest.param(ring_of_dicts, 10, id="dicts")]
+)
+def test_json_ends_where_data_holds_itself(make, levels):
+    """After twenty levels it is text."""
+    read = json.loads(show.as_json(make()))
+    depth = 0
+    while not isinstance(read, str):
+        read = read[0] if isinstance(read, list) else read["in"][0]
+        depth += 1
+    assert depth == levels
+    assert "..." in read
+
+
+def test_a_stream_without_an_encoding_takes_any_letter(monkeypatch):
+    """One that keeps text as it is."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    show.write("é🦆")
+    assert stream.getvalue() == "é🦆"
