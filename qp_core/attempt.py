@@ -298,8 +298,9 @@ class Attempts:
             Its context, and the key under which the result is to be cached; or, where the result was in the cache, the next unit
             for this worker.
         """
+        notes = self.ledger.notes_of(number)
         context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
-            self.home, number, self.ledger.notes_of(number).attempts
+            self.home, number, notes.attempts if notes.error is None else notes.attempts + 1
         )
         if self.cache is None or not unit.get_metadata("cacheable", default=False):
             return context, None
@@ -328,7 +329,9 @@ class Attempts:
             When.
         """
         worker.started = started = self.clock.now()
-        if context.attempt == 1 and unit.retry.stop_after_s is not None:
+        if context.attempt > 1:  # counted when it begins: an attempt that was only due is none
+            self.ledger.note(number, attempts=context.attempt)
+        elif unit.retry.stop_after_s is not None:
             self.ledger.note(number, first_started=started)
         if self.listeners.hear(UnitStarted):
             self.listeners.tell(UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started))
@@ -416,7 +419,11 @@ class Attempts:
         worker.context = context
         attempts = self.ledger.notes_of(number).attempts
         return worker.variables.copy().run(
-            self.policies.fallback, self.ledger.plan.nodes[number], error, attempts, context
+            self.policies.fallback,
+            self.ledger.plan.nodes[number],
+            error,
+            attempts,
+            context if self.fits else self.argument,
         )
 
     def fallback_failed(self, error: BaseException, raised: BaseException) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pluggy
 
 from qp_core.cache import Cache
-from qp_core.context import ExecutionContext
 from qp_core.executor import ExecutorFactory
 from qp_core.fallback import Substitute
 from qp_core.plan import ExecutionPlan
@@ -158,9 +157,7 @@ def qp_unit_retrying(event: UnitRetrying) -> None:
 
 
 @hookspec(firstresult=True)
-def qp_fallback(
-    unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: ExecutionContext
-) -> Substitute | None:
+def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, attempt: int, context: Any) -> Substitute | None:
     """Offer a value for a unit whose last attempt failed.
 
     Kind: decide. The first answer that is not None counts. A plugin that raises ends the run with `PluginError`; a *user's* fallback
@@ -171,7 +168,7 @@ def qp_fallback(
         unit: The unit; read only.
         error: What the last attempt raised.
         attempt: Attempts made, from 1.
-        context: What the unit was called with.
+        context: What the unit was called with: its context, or the caller's own object where that is no mapping.
 
     Returns:
         `Substitute(value)`, whose value may be None or an awaitable; or None for no answer.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from qp_core.clock import Clock, Timers
-from qp_core.context import ExecutionContext
 from qp_core.errors import PluginError
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, NOBODY, Frontier
@@ -32,9 +31,7 @@ class Policies(Protocol):
         """The key of a unit's result; None where it is not to be cached."""
         ...
 
-    def fallback(
-        self, unit: AnyUnit, error: BaseException, attempt: int, context: ExecutionContext
-    ) -> Substitute | None:
+    def fallback(self, unit: AnyUnit, error: BaseException, attempt: int, context: Any) -> Substitute | None:
         """What stands in for a failed unit."""
         ...
 
@@ -217,13 +214,8 @@ class Settlement:
             if self._frontier.withdraw(number):  # the run was halted between the decision and the claim
                 self._end_canceled([number])
             else:
-                self._timers.add(self._clock.now() + wait, functools.partial(self._retry, number, attempts + 1))
+                self._timers.add(self._clock.now() + wait, functools.partial(self._frontier.requeue, number))
         return True
-
-    def _retry(self, number: int, attempt: int) -> None:
-        if self._ledger.states[number] == PENDING:  # else it was cancelled while it waited, and no attempt follows
-            self._ledger.note(number, attempts=attempt)
-            self._frontier.requeue(number)
 
     def halt(self, reason: str) -> None:
         """Hand out nothing more, and cancel every unit that has not begun."""

@@ -5,19 +5,19 @@ import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from qp_core import ExecutionContext, QuantumUnit, Substitute, hookimpl, is_awaitable
+from qp_core import QuantumUnit, Substitute, hookimpl, is_awaitable
 
 
 @hookimpl
-def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, context: ExecutionContext) -> Substitute | None:
-    """Call `unit.fallback`: a function with the context and the error, a unit's function with the context."""
+def qp_fallback(unit: QuantumUnit[Any, Any], error: BaseException, context: Any) -> Substitute | None:
+    """Call `unit.fallback`: a function with what the unit was called with and the error, a unit's function with the former."""
     if unit.fallback is None:
         return None
     choices: Sequence[Any] = unit.fallback if isinstance(unit.fallback, list | tuple) else (unit.fallback,)
     return _first(choices, error, context)
 
 
-def _first(choices: Sequence[Any], error: BaseException, context: ExecutionContext) -> Substitute | None:
+def _first(choices: Sequence[Any], error: BaseException, context: Any) -> Substitute | None:
     for place, choice in enumerate(choices):
         others = choices[place + 1 :]
         function = choice.function if isinstance(choice, QuantumUnit) else choice
@@ -33,12 +33,12 @@ def _first(choices: Sequence[Any], error: BaseException, context: ExecutionConte
     return None
 
 
-def _called(choice: Any, error: BaseException, context: ExecutionContext) -> Any:
+def _called(choice: Any, error: BaseException, context: Any) -> Any:
     return choice.function(context) if isinstance(choice, QuantumUnit) else choice(context, error)
 
 
 async def _awaited(
-    value: Awaitable[Any] | None, choice: Any, others: Sequence[Any], error: BaseException, context: ExecutionContext
+    value: Awaitable[Any] | None, choice: Any, others: Sequence[Any], error: BaseException, context: Any
 ) -> Any:
     try:
         return await (_called(choice, error, context) if value is None else value)
