@@ -23,7 +23,7 @@ from qp_core.crew import Worker
 from qp_core.fallback import Substitute
 from qp_core.frontier import NONE_READY
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT
-from qp_core.loop import Raised, contained, opened
+from qp_core.loop import Raised, opened, task_of
 from qp_core.settlement import AnyUnit
 from qp_core.vocabulary import is_awaitable, is_coroutine_function
 
@@ -142,7 +142,10 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
     worker.started = 0.0  # a function may have to wait for a thread
     attempts.frontier.help()
     try:
-        value = await (attempt.in_task() if is_coroutine_function(unit.function) else attempt.in_thread(off_loop))
+        # Opened here, where what was raised is caught: a StopIteration does not survive leaving a coroutine.
+        value = opened(
+            await (attempt.in_task() if is_coroutine_function(unit.function) else attempt.in_thread(off_loop))
+        )
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
         return await _failed(attempts, worker, number, error, context, worker.started, off_loop)
     finally:
@@ -167,13 +170,21 @@ class _Attempt:
         return self.context if self.attempts.fits else self.attempts.argument
 
     async def in_task(self) -> Any:
-        """Call a coroutine function."""
+        """Call a coroutine function.
+
+        Returns:
+            Its result, to be `opened`.
+        """
         self.attempts.announce(self.worker, self.number, self.unit, self.context)
         return await self._awaited(self.unit.function(self._argument))
 
     async def in_thread(self, off_loop: OffLoop) -> Any:
-        """Call a function in a thread, where its time begins only when it has one; await here what it may return to be awaited."""
-        value = opened(await _to_its_end(off_loop(self._called, self.worker), self.worker))
+        """Call a function in a thread, where its time begins only when it has one; await here what it may return to be awaited.
+
+        Returns:
+            Its result, to be `opened`.
+        """
+        value = await _to_its_end(off_loop(self._called, self.worker), self.worker)
         return await self._awaited(value) if is_awaitable(value) else value
 
     def _called(self) -> Any:
@@ -186,14 +197,14 @@ class _Attempt:
 
     async def _awaited(self, value: Any) -> Any:
         worker, loop = self.worker, asyncio.get_running_loop()
-        task = loop.create_task(contained(value), context=worker.variables.copy())
+        task = task_of(loop, value, worker.variables.copy())
         worker.awaiting = _Cancelable(loop, task)
         if self.timer is None:
             self.timer = self.attempts.limit(worker, self.number, self.unit)
         elif worker.abandoned:  # before there was anything to cancel
             task.cancel()
         try:
-            return opened(await task)
+            return await task
         finally:
             worker.awaiting = None
 
@@ -263,7 +274,7 @@ async def _fall_back(
         substitute = opened(await _to_its_end(off_loop(functools.partial(_boxed, ask), worker), worker))
     if substitute is not None and is_awaitable(substitute.value):
         try:
-            task = asyncio.get_running_loop().create_task(contained(substitute.value), context=worker.variables.copy())
+            task = task_of(asyncio.get_running_loop(), substitute.value, worker.variables.copy())
             substitute = Substitute(opened(await task))
         except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
             substitute = None

@@ -54,6 +54,24 @@ async def contained(value: Awaitable[Any]) -> Any:
         return Raised(error)
 
 
+def task_of(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], variables: Context) -> "asyncio.Task[Any]":
+    """Await something in a task of its own, on the running loop.
+
+    Args:
+        loop: The loop.
+        value: What to await there.
+        variables: The context variables to do it in.
+
+    Returns:
+        The task; its result is to be `opened`.
+    """
+    task = loop.create_task(contained(value), context=variables)
+    if asyncio.iscoroutine(value):
+        # Does nothing where the coroutine has run. Where its task was cancelled before the first step, Python would say that nobody awaited it.
+        task.add_done_callback(lambda _: value.close())
+    return task
+
+
 class Awaited:
     """Something that is awaited in a task on a loop; made, cancelled and waited for from any thread.
 
@@ -71,7 +89,7 @@ class Awaited:
         loop.call_soon_threadsafe(self._start, value, variables)
 
     def _start(self, value: Awaitable[Any], variables: Context) -> None:
-        self._task = self._loop.create_task(contained(value), context=variables)
+        self._task = task_of(self._loop, value, variables)
         self._task.add_done_callback(self._end)
         if self._unwanted:
             self._task.cancel()
