@@ -155,7 +155,7 @@ def shuffled(draw, needs):
 # ---- units
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Part:
     """What one unit needs and does.
 
@@ -176,6 +176,16 @@ class Part:
     fallback: str | None = None
     priority: float = 0
     pauses: int = 0
+
+    def __repr__(self):
+        facts = {field.name: getattr(self, field.name) for field in attrs.fields(Part)}
+        told = (
+            f"{field.name}={facts[field.name]!r}" for field in attrs.fields(Part) if facts[field.name] != field.default
+        )
+        return f"Part({', '.join(told)})"
+
+    def _repr_pretty_(self, printer, _cycle):
+        printer.text(repr(self))  # Hypothesis would print every field on a line of its own
 
 
 @attrs.frozen

@@ -23,6 +23,15 @@ def computed(number, salt, values):
     return zlib.crc32(repr((number, salt, values)).encode())
 
 
+def id_of(key):
+    """The id of a part: of a number `u<number>`, else the key itself.
+
+    Returns:
+        An id.
+    """
+    return f"u{key}" if isinstance(key, int) else key
+
+
 class Fault(Exception):  # noqa: N818 - a fault injected on purpose
     """Raised by a unit; says which unit and which attempt. Positional, so that it pickles."""
 
@@ -57,10 +66,10 @@ class Body:
         return given, attempt
 
     def _end(self, context, given, attempt):
-        values = results_of_needs(context, [f"u{need}" for need in self.part.needs])
+        values = results_of_needs(context, [id_of(need) for need in self.part.needs])
         if given.faulty and attempt <= self.part.fails:
             raise Fault(self.number, attempt)
-        return computed(self.number, given.salt, values) if self.part.returns is COMPUTED else self.part.returns
+        return computed(self.number, given.salt, values) if self.part.returns == COMPUTED else self.part.returns
 
 
 class CoroutineBody(Body):
@@ -85,9 +94,20 @@ class AwaitableBody(CoroutineBody):
         return super().__call__(context)
 
 
-def _kind(kind, number):
+def body_of(kind, number, part):
+    """A part's function.
+
+    Args:
+        kind: `function`, `coroutine`, `awaitable`, or `mixed`: then its number says which.
+        number: The part's number, or another key.
+        part: What it does.
+
+    Returns:
+        A function.
+    """
     kinds = {"function": Body, "coroutine": CoroutineBody, "awaitable": AwaitableBody}
-    return kinds[kind] if kind in kinds else list(kinds.values())[number % len(kinds)]
+    made = kinds[kind] if kind in kinds else list(kinds.values())[number % len(kinds)]
+    return made(number, part)
 
 
 def stand_in(number):
@@ -96,14 +116,23 @@ def stand_in(number):
     Returns:
         A whole number that no unit computes.
     """
-    return -1 - number
+    return -computed(number, "stand-in", ())
 
 
-def _fallback(number, kind):
-    """A part's fallback, as the arguments of `add_unit`."""
+def fallback_of(number, kind):
+    """A part's fallback.
+
+    Returns:
+        Arguments of `add_unit`.
+    """
 
     def answer(context, error):
+        assert isinstance(Given.of(context), Given)
         assert error.number == number
+        return stand_in(number)
+
+    def instead(context):
+        assert isinstance(Given.of(context), Given)
         return stand_in(number)
 
     async def answer_later(context, error):
@@ -118,12 +147,11 @@ def _fallback(number, kind):
         await asyncio.sleep(0)
         no_answer(context, error)
 
-    unit = QuantumUnit("stand-in", lambda context: stand_in(number))
     return {
         None: {},
         "value": {"metadata": {"fallback_value": None}},
         "function": {"fallback": answer},
-        "unit": {"fallback": unit},
+        "unit": {"fallback": QuantumUnit("stand-in", instead)},
         "chain": {"fallback": [no_answer, answer]},
         "coroutine": {"fallback": answer_later},
         "raises": {"fallback": no_answer},
@@ -146,12 +174,12 @@ def partitioner_of(work, kind="function", **options):
     partitioner = QuantumPartitioner(**options)
     for number, part in enumerate(work.parts):
         partitioner.add_unit(
-            _kind(kind, number)(number, part),
+            body_of(kind, number, part),
             [f"u{need}" for need in part.needs],
             f"u{number}",
             retries=part.retries,
             priority=part.priority,
             retry=retry,
-            **_fallback(number, part.fallback),
+            **fallback_of(number, part.fallback),
         )
     return partitioner

@@ -162,7 +162,7 @@ def results_of_needs(context, ids):
         msg = f"{sorted(ids)} are declared, {sorted(own.unit_results)} are there"
         raise AssertionError(msg)
     values = [own.get_dependency_result(unit_id) for unit_id in ids]
-    if any(own[unit_id] is not value for unit_id, value in zip(ids, values, strict=True)):
+    if [own[unit_id] for unit_id in ids] != values:
         msg = f"the keys {ids} hold something else than the results {values}"
         raise AssertionError(msg)
     return values

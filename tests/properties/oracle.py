@@ -8,12 +8,16 @@ from tests.strategies import COMPUTED
 
 
 class Expected:
-    """What a run of a work ends in: for each unit its state, its value if it has one, how often it is called, what it raised last."""
+    """What a run ends in: for each unit its state, its value if it has one, how often it is called, what it raised last.
+
+    Units are the numbers of a work's parts, or the keys of a dict of parts.
+    """
 
     def __init__(self, work, *, salt=0, faulty=True, known=None):
         self.states, self.values, self.calls, self.last_fault = {}, {}, {}, {}
-        for number in in_some_order(work):
-            part = work.parts[number]
+        parts = work if isinstance(work, dict) else dict(enumerate(work.parts))
+        for number in in_some_order(parts):
+            part = parts[number]
             if number in (known or {}):
                 self.states[number], self.values[number], self.calls[number] = UnitState.COMPLETED, known[number], 0
             elif any(need not in self.values for need in part.needs):
@@ -27,7 +31,7 @@ class Expected:
         self.states[number] = UnitState.COMPLETED
         if fails <= part.retries:
             self.values[number] = part.returns
-            if part.returns is COMPUTED:
+            if part.returns == COMPUTED:
                 self.values[number] = computed(number, salt, [self.values[need] for need in part.needs])
             return
         self.last_fault[number] = self.calls[number]
@@ -41,11 +45,11 @@ class Expected:
         return {number for number, state in self.states.items() if state in states}
 
 
-def in_some_order(work):
-    """The numbers of the parts, each after what it needs."""
-    done, left = [], list(range(len(work)))
+def in_some_order(parts):
+    """The keys of the parts, each after what it needs."""
+    done, left = [], list(parts)
     while left:
-        now = [number for number in left if all(need in done for need in work.parts[number].needs)]
+        now = [number for number in left if all(need in done for need in parts[number].needs)]
         done += now
         left = [number for number in left if number not in now]
     return done

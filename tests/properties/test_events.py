@@ -42,7 +42,7 @@ def test_observers_hear_everything_once_and_in_order(lane, work, strategy, data)
 
 
 @pytest.mark.slow
-@examples(0.1)
+@examples(0.2)
 @given(work=works())
 def test_observers_hear_of_units_in_processes_too(work):
     """The same, told in the coordinating process."""

@@ -52,7 +52,7 @@ def test_waits_between_attempts_change_nothing_but_the_time(lane, work, strategy
 
 
 @pytest.mark.slow
-@examples(0.15)
+@examples(0.4)
 @given(work=works(), strategy=st.sampled_from(STRATEGIES), kind=st.sampled_from(["function", "mixed"]))
 def test_processes_run_the_same(work, strategy, kind):
     """The same in processes, where units append what they do to a file."""

@@ -39,7 +39,7 @@ def test_the_numbers_of_a_report_agree(lane, work, strategy):
 
 
 @pytest.mark.slow
-@examples(0.1)
+@examples(0.2)
 @given(work=works())
 def test_the_numbers_of_a_report_of_processes_agree(work):
     """The same where the times were taken in other processes."""
