@@ -289,27 +289,40 @@ class QuantumPartitioner(Generic[T, R]):
 
         Yields:
             The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; what had completed is in `get_partial_results()`.
         """
         ends: queue.SimpleQueue[UnitFinished | None] = queue.SimpleQueue()
         launch = self._launched(context, options, _Feed(ends.put))
         run = launch.run
         run.may_be_left = True
+        over = threading.Event()
 
         def drive() -> None:
             try:
                 self._drive(launch)
             finally:
+                over.set()
                 ends.put(None)
 
         thread = threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True)
-        thread.start()
         try:
+            _start(thread, over)  # in here, for Ctrl-C may come while it waits for the thread to begin
             while (end := ends.get()) is not None:
                 yield end.unit_id, end
         finally:
             if not run.over:
                 run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
-            thread.join()
+            try:
+                over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
+            except KeyboardInterrupt:  # again: at once
+                run.interrupt(_LEFT)
+                over.wait()
+                raise
+            finally:
+                if thread.ident is not None:
+                    thread.join()
         launch.conclude()
 
     async def astream(
@@ -529,6 +542,14 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
     def cache_misses(self) -> int:
         """How many results were looked for in vain."""
         return self.cache.stats()["misses"]
+
+
+def _start(thread: threading.Thread, over: threading.Event) -> None:
+    try:
+        thread.start()
+    except RuntimeError:  # "can't start new thread": nobody will say that it is over
+        over.set()
+        raise
 
 
 class _Feed:
