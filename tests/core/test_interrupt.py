@@ -6,9 +6,11 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -98,7 +100,7 @@ class Program:
     """A program in a process of its own, which talks in lines of JSON.
 
     Args:
-        tmp_path: Where its temporary files go.
+        tmp_path: Where it is written.
         *body: What it does after the prelude, in pieces.
         mode: Its argument.
         **environment: More variables.
@@ -107,12 +109,12 @@ class Program:
     def __init__(self, tmp_path, *body, mode="thread", **environment):
         script = tmp_path / "program.py"
         script.write_text("".join(map(textwrap.dedent, (PRELUDE, *body))), encoding="utf-8")
-        self.temporary = tmp_path / "temporary"
-        self.temporary.mkdir()
+        # Not below tmp_path, which may be too long for the sockets that multiprocessing keeps among its temporary files.
+        self._temporary = tempfile.TemporaryDirectory(prefix="qp")
         self._errors = (tmp_path / "stderr.txt").open("w+", encoding="utf-8")
         self._process = subprocess.Popen(
             [sys.executable, str(script), mode],
-            env={**os.environ, "QP_GRACE": "0.4", "TMPDIR": str(self.temporary), **environment},
+            env={**os.environ, "QP_GRACE": "0.4", "TMPDIR": self._temporary.name, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -139,6 +141,7 @@ class Program:
         self._process.stdin.close()
         self._process.stdout.close()
         self._errors.close()
+        self._temporary.cleanup()
 
     def wait_for(self, **what):
         """Wait until it has said this."""
@@ -177,7 +180,7 @@ class Program:
         assert time.monotonic() - begun < SOON_S, "it took too long"
         _, alive = psutil.wait_procs(self._descendants, timeout=SOON_S)
         assert alive == []
-        assert list(self.temporary.iterdir()) == []
+        assert list(Path(self._temporary.name).iterdir()) == []
         while (line := self._said.get(timeout=SOON_S)) is not None:
             self.lines.append(line)
         assert "Traceback" not in self.errors(), self.errors()

@@ -73,6 +73,13 @@ def _nothing_left_over():
     assert engine_threads() == []
 
 
+def wait_for_result(partitioner):
+    """Wait until a run that nobody waits for any more is over."""
+    ends = time.monotonic() + PATIENCE_S
+    while partitioner.last_result is None and time.monotonic() < ends:
+        time.sleep(0.005)
+
+
 # ---- what is yielded
 
 
@@ -294,6 +301,24 @@ def test_a_unit_that_raises_keyboardinterrupt_itself_fails_alone_here_too(mode):
     assert {unit_id: end.state.value for unit_id, end in ends.items()} == {"a": "failed", "b": "completed"}
 
 
+@both_ways
+def test_a_stream_for_which_no_thread_can_be_started_says_so_and_hangs_nobody(monkeypatch, collect):
+    """The machine has no more threads to give."""
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(plus_one)
+
+    def refuse(thread):
+        if thread.name.startswith("qp-"):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        return start(thread)
+
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        collect(partitioner)
+
+
 # ---- leaving early
 
 
@@ -386,7 +411,7 @@ def test_leaving_an_asynchronous_stream_early_cancels_the_rest(mode):
 
 
 def test_an_asynchronous_stream_that_is_forgotten_ends_with_its_loop():
-    """`break` without closing: the loop closes it before it ends itself."""
+    """`break` without closing: the loop cancels all that is left before it ends itself."""
     chain = Chain("async")
 
     async def main():
@@ -395,6 +420,7 @@ def test_an_asynchronous_stream_that_is_forgotten_ends_with_its_loop():
             break
 
     asyncio.run(main())
+    wait_for_result(chain.partitioner)
     chain.check_stopped()
 
 
@@ -476,9 +502,7 @@ def test_a_loop_that_is_closed_meanwhile_does_not_hold_the_run():
     loop.close()
     go.set()
     assert over.wait(PATIENCE_S)
-    ends = time.monotonic() + PATIENCE_S
-    while partitioner.last_result is None and time.monotonic() < ends:
-        time.sleep(0.005)
+    wait_for_result(partitioner)
     assert partitioner.last_result == {"a": None, "b": True}
     with contextlib.suppress(RuntimeError, StopIteration):
         stream.aclose().send(None)
