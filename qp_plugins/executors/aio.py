@@ -141,6 +141,7 @@ class _SideThreads:
             is_back = self._is_back_from(call)
             if not call.future.cancelled():
                 call.future.set_result(outcome)
+            del call, outcome  # a thread that waits must not keep a result alive
             if not is_back:
                 return
 
