@@ -375,9 +375,9 @@ def test_two_ingestions_at_once_do_not_disturb_each_other(folder, write, index_d
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_documents(folder, write, index_dir):
     """Ten times the documents, the same peak, give or take a quarter: nothing of a window outlives it."""
-    text = "A sentence about parrots and boats. " * 100
+    text = "A sentence about parrots and boats. " * 40
     peaks = []
-    for n in (100, 1000):
+    for n in (60, 600):
         for i in range(n):
             write(f"{n}/{i % 50}/{i}.txt", text)
         tracemalloc.start()
