@@ -167,11 +167,12 @@ class Launcher:
         wanted: Any = options.get("strategy")
         if wanted is None:
             wanted = self.plugins.choose_strategy(plan) or "fifo"
-        if callable(getattr(wanted, "order", None)):
-            name, strategy = type(wanted).__name__, wanted
-        else:
-            name, strategy = wanted, self.plugins.maker("strategies", wanted)()
+        make: Callable[[], Strategy] | None = None
+        if not callable(getattr(wanted, "order", None)):
+            make = self.plugins.maker("strategies", wanted)
+        name = wanted if isinstance(wanted, str) else type(wanted).__name__
         try:
+            strategy = wanted if make is None else make()
             return name, checked_order(name, strategy.order(plan), plan)
         except PluginError:
             raise
