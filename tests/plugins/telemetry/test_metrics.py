@@ -81,6 +81,7 @@ def test_failures_are_counted_and_worded(mode):
     assert "error" not in metrics["unit_times"]["good"]
     (error,) = [entry for entry in metrics["execution_trace"] if entry["event"] == "error"]
     assert (error["unit"], error["error"]) == ("bad", "broken")
+    assert error["time"] == metrics["unit_times"]["bad"]["end"]
 
 
 @pytest.mark.parametrize("mode", ["sequential", "thread", "async", "custom"])
@@ -143,6 +144,7 @@ def test_a_unit_that_a_pool_refused_has_an_end():
     times = metrics["unit_times"]["unit"]
     assert metrics["start_time"] - 1 <= times["start"] <= times["end"] <= metrics["end_time"] + 1e-6
     assert times["error"] == "no"
+    assert metrics["execution_trace"][0]["time"] == times["start"]
 
 
 def test_the_empty_graph_is_measured_too():

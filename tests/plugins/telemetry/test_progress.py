@@ -95,12 +95,13 @@ def test_by_default_it_goes_to_standard_error(capsys):
     assert qp_observers() == {"progress": Progress}
 
 
-def test_where_standard_error_is_closed_nothing_is_written(monkeypatch):
+def test_where_standard_error_is_closed_nothing_is_written(monkeypatch, caplog):
     """Python has None there then."""
     monkeypatch.setattr(sys, "stderr", None)
     partitioner = QuantumPartitioner()
     partitioner.add_unit(lambda ctx: 1, name="unit")
     assert partitioner.execute({}, telemetry=["progress"]) == {"unit": 1}
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
