@@ -513,4 +513,4 @@ def _trim(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("qp_core."):
         trace = trace.tb_next
-    error.__traceback__ = trace
+    error.with_traceback(trace)  # not by assigning: an exception of the user may be frozen
