@@ -190,10 +190,7 @@ class Launcher:
         wanted = options.get("cache")
         if isinstance(wanted, str):
             return self.cache_named(wanted)
-        if wanted is not None and not all(callable(getattr(wanted, method, None)) for method in ("get", "put")):
-            msg = f"cache is {shown(wanted)}; give the name of a cache plugin, or an object with get(key) and put(key, value)"
-            raise TypeError(msg)
-        return self.cache if wanted is None else wanted
+        return self.cache if wanted is None else checked_cache(wanted)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -241,6 +238,23 @@ class Launch:
         if self.raises:
             result.raise_for_failures()
         return result
+
+
+def checked_cache(cache: Cache) -> Cache:
+    """Check what was given as a cache.
+
+    Returns:
+        The cache.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not all(callable(getattr(cache, method, None)) for method in ("get", "put")):
+        msg = (
+            f"cache is {shown(cache)}; give the name of a cache plugin, or an object with get(key) and put(key, value)"
+        )
+        raise TypeError(msg)
+    return cache
 
 
 def checked_workers(max_workers: int | None) -> int | None:

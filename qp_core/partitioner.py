@@ -10,7 +10,7 @@ from qp_core.cache import Cache
 from qp_core.clock import Clock
 from qp_core.errors import DuplicateUnitError, ExecutionError
 from qp_core.interrupt import signals_of
-from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_workers
+from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_workers
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
@@ -528,7 +528,7 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
 
     def __init__(self, *args: Any, cache: Cache | str = "memory", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.cache: Cache = self._cache_named(cache) if isinstance(cache, str) else cache
+        self.cache: Cache = self._cache_named(cache) if isinstance(cache, str) else checked_cache(cache)
 
     def _default_cache(self) -> Cache:
         return self.cache
