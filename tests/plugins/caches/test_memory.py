@@ -43,6 +43,14 @@ def test_writing_an_entry_again_drops_no_other():
     assert (cache.get("a"), cache.get("b"), len(cache)) == ("a", "b", 2)
 
 
+def test_there_may_be_room_for_one():
+    """The last one stays."""
+    cache = MemoryCache(max_entries=1)
+    for key in "ab":
+        cache.put(key, key)
+    assert (cache.get("a"), cache.get("b")) == (MISS, "b")
+
+
 def test_without_a_bound_everything_stays():
     """None is no bound."""
     cache = MemoryCache()
@@ -112,13 +120,18 @@ def test_a_cache_of_ones_own_serves_several_partitioners():
     assert (partitioner.cache_hits, partitioner.cache_misses) == (1, 1)
 
 
-def test_the_cache_is_made_anew_for_each_run_that_names_it():
-    """`execute(cache="memory")` shares nothing with the next run; `CachingQuantumPartitioner` is for that."""
-    calls, partitioner = [], QuantumPartitioner()
-    partitioner.add_unit(
-        lambda ctx: ctx["calls"].append(1), name="unit", metadata={"cacheable": True, "cache_keys": ["n"]}
-    )
-    for _ in range(2):
-        partitioner.execute({"n": 1, "calls": calls}, cache="memory")
+def test_a_cache_that_a_run_names_is_kept_for_the_next_run_of_the_same_partitioner():
+    """And shared with no other partitioner."""
+    calls = []
+
+    def executed(partitioner):
+        return partitioner.execute({"n": 1, "calls": calls}, cache="memory").report.units["unit"].cached
+
+    partitioners = [QuantumPartitioner(), QuantumPartitioner()]
+    for partitioner in partitioners:
+        partitioner.add_unit(
+            lambda ctx: ctx["calls"].append(1), name="unit", metadata={"cacheable": True, "cache_keys": ["n"]}
+        )
+    assert [executed(partitioner) for partitioner in (*partitioners, *partitioners)] == [False, False, True, True]
     assert len(calls) == 2
     assert qp_caches() == {"memory": MemoryCache}

@@ -94,10 +94,10 @@ def test_units_run_in_the_pools_own_threads(pool):
 
 
 def test_as_many_units_are_handed_out_as_the_pool_has_workers(meeting):
-    """Three that wait for each other end; a fourth would wait in the pool."""
+    """Three that wait for each other end, thirty times; a fourth would wait in the pool."""
     with ThreadPoolExecutor(3) as three:
         partitioner, unit = QuantumPartitioner(), meeting(3)
-        for _ in range(3):
+        for _ in range(90):
             partitioner.add_unit(unit)
         result = partitioner.execute({}, custom_executor=three)
     assert result.ok

@@ -71,9 +71,6 @@ def test_the_first_choice_that_gives_a_value_stands_in(mode, fallback, expected)
         pytest.param(refuse, ["its fallback refuse raised LookupError: no stand-in for broken"], id="function"),
         pytest.param([], [], id="no choice at all"),
         pytest.param(
-            "spare", ["its fallback 'spare' raised TypeError: 'str' object is not callable"], id="no function"
-        ),
-        pytest.param(
             [QuantumUnit("spare", fail), refuse],
             [
                 "its fallback 'spare' raised ValueError: broken",
@@ -115,8 +112,42 @@ def test_a_fallback_sees_what_its_unit_saw():
 
 
 def test_a_unit_without_fallback_gets_none():
-    """None is no list and no function."""
-    assert qp_fallback(QuantumUnit("unit", fail), ValueError(), {}) is None
+    """None is no list and no function, and nothing is noted."""
+    error = ValueError("broken")
+    assert qp_fallback(QuantumUnit("unit", fail), error, {}) is None
+    assert not hasattr(error, "__notes__")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_earlier_choices_raised_is_noted_also_where_a_later_one_answers(mode):
+    """In their order, the coroutine's too."""
+    error = executed([refuse, refuse_later, lambda ctx, error: 1], mode).errors["unit"]
+    assert [note.split()[2] for note in error.__notes__ if "fallback" in note] == ["refuse", "refuse_later"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda coroutine: coroutine, id="function"),
+        pytest.param(lambda coroutine: QuantumUnit("spare", coroutine), id="unit"),
+    ],
+)
+def test_a_coroutine_function_is_called_only_when_it_is_awaited(make):
+    """A run that is stopped before that leaves no coroutine that nobody has awaited."""
+    called = []
+
+    async def spare(ctx, error=None):
+        called.append(ctx)
+        return "spare"
+
+    answer = qp_fallback(QuantumUnit("unit", fail, fallback=make(spare)), ValueError(), {"n": 1})
+    assert called == []
+
+    async def await_it():
+        return await answer.value
+
+    assert asyncio.run(await_it()) == "spare"
+    assert called == [{"n": 1}]
 
 
 def test_ctrl_c_in_a_fallback_is_no_failure_of_the_fallback():
