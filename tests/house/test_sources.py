@@ -38,7 +38,11 @@ SLEEPS = {
     "tests/core/test_async_and_notebooks.py": (1, "units that take a moment, so that one too many at once would show"),
     "tests/core/test_interrupt.py": (2, "units that take a moment, so that Ctrl-C comes in their midst"),
     "tests/core/test_telemetry.py": (1, "an observer so slow that another thread would come in between"),
-    "tests/core/test_timeouts.py": (1, "units that take about as long as they may, on the real clock"),
+    "tests/core/test_nested_runs.py": (2, "units that take a moment, so that one too many at once would show"),
+    "tests/core/test_timeouts.py": (
+        3,
+        "units that take about as long as they may; late ends that the engine must ignore",
+    ),
     "tests/plugins/executors/test_processes.py": (2, "units that hang until their process is killed"),
 }
 """Where tests call `time.sleep`, how often at most, and why. Free are `sleep(0)`, which only lets others run, and a loop that looks again."""

@@ -263,6 +263,9 @@ def test_what_a_plugin_broke_is_told_after_what_had_completed(qp, module):
             def get(self, key):
                 raise OSError("no disk")
 
+            def put(self, key, value):
+                pass
+
         def make():
             partitioner = CachingQuantumPartitioner(max_workers=1, cache=Broken())
             partitioner.add_unit(lambda ctx: 1, name="plain")
