@@ -72,6 +72,10 @@ class Names(set):
     pass
 
 
+class Row(list):
+    pass
+
+
 class Words(str):
     __slots__ = ()
 
@@ -114,6 +118,10 @@ DIFFERENT = {
     "set": {1, 2},
     "frozenset": frozenset({1, 2}),
     "set of a subclass": Names({1, 2}),
+    "list of a subclass": Row([1, 2]),
+    "list of a subclass, other order": Row([2, 1]),
+    "deque": collections.deque([1, 2]),
+    "deque, other order": collections.deque([2, 1]),
     "nested left": [[1], 2],
     "nested right": [1, [2]],
     "nested all": [[1, 2]],
@@ -540,8 +548,9 @@ def test_nothing_found_is_not_none():
 def load(tmp_path, monkeypatch):
     """Makes modules from their text, as if each had just been edited."""
 
-    def loaded(text, name="project_module"):
-        path = tmp_path / f"{name}.py"
+    def loaded(text, name="project_module", folder="."):
+        path = tmp_path / folder / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
@@ -724,6 +733,20 @@ def test_code_of_another_module_of_the_project_counts(load):
         assert key(helpers) == key(helpers.replace("OTHER = 1", "OTHER = 2"))
         assert key(helpers) != key(helpers.replace("LIMIT = 1", "LIMIT = 2"))
         assert key(helpers) != key(helpers.replace("text[:LIMIT]", "text[1:LIMIT]"))
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_what_an_installed_library_reaches_does_not_count(load, folder):
+    """Only its own code does: what stands behind it changes with its version, and walking all of it would take long."""
+    library = "LIMIT = 1\ndef helpers(text):\n    return text[:LIMIT]\n"
+    user = "from helpers import helpers\ndef function(context):\n    return helpers(context)\n"
+
+    def key(text):
+        load(text, "helpers", folder)
+        return cache_key(unit(load(user).function), {})
+
+    assert key(library) == key(library.replace("LIMIT = 1", "LIMIT = 2"))
+    assert key(library) != key(library.replace("text[:LIMIT]", "text[1:LIMIT]"))
 
 
 def test_modules_that_know_each_other_have_an_end(load):

@@ -90,6 +90,21 @@ def test_the_system_clock_waits_for_ever_without_a_limit(inbox):
     assert SystemClock().wait(inbox, None, busy) == "late"
 
 
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [(None, None), (60.0, 60.0), (0.0, 0.0), (-5.0, 0.0), (1e12, 86_400.0), (float("inf"), 86_400.0)],
+    ids=["for ever", "a minute", "none left", "too late", "ages", "endless"],
+)
+def test_the_system_clock_asks_for_no_wait_that_cannot_be(asked, waits):
+    """A queue refuses what is below zero, or above what a lock can wait; after a day the caller looks again."""
+
+    class Asked:
+        def get(self, timeout):
+            return [timeout]
+
+    assert SystemClock().wait(Asked(), asked, busy) == [waits]
+
+
 # ---- timers
 
 
@@ -224,6 +239,40 @@ def test_cancelled_timers_do_not_pile_up(timers):
         timers.cancel(timers.add(500.0 + number, busy))
         assert len(timers._heap) <= 130
     assert kept in timers._heap
+
+
+def test_cancelled_timers_are_seldom_swept_out(timers, monkeypatch):
+    """That looks at all of them: it is done when half are cancelled, so that each cancellation costs the same on average."""
+    swept = []
+    monkeypatch.setattr("qp_core.clock.heapq.heapify", lambda heap: swept.append(len(heap)))
+    added = [timers.add(1_000.0 + number, busy) for number in range(10_000)]
+    for timer in added[:5_000]:
+        timers.cancel(timer)
+    assert swept == []
+    for timer in added[5_000:]:
+        timers.cancel(timer)
+    assert sum(swept) < 10_000
+    assert len(timers._heap) <= 130
+
+
+def test_a_few_cancelled_timers_are_not_worth_sweeping(timers, monkeypatch):
+    """Most runs have only a few at any time."""
+    monkeypatch.setattr("qp_core.clock.heapq.heapify", lambda heap: pytest.fail("swept"))
+    for timer in [timers.add(1_000.0 + number, busy) for number in range(64)]:
+        timers.cancel(timer)
+
+
+def test_what_was_forgotten_is_not_done(timers, clock, inbox):
+    """When a run is over; what is added later counts again."""
+    done = []
+    forgotten = timers.add(101.0, lambda: done.append("forgotten"))
+    timers.cancel(timers.add(102.0, busy))
+    timers.clear()
+    timers.cancel(forgotten)
+    timers.add(103.0, lambda: done.append("later"))
+    timers.wait(busy)
+    assert done == ["later"]
+    assert clock.waits == [3.0]
 
 
 def test_timers_are_right_whatever_is_added_and_cancelled(timers, clock):

@@ -211,6 +211,11 @@ def test_metrics_are_recorded(ctx):
     assert ctx.writes() == {}
 
 
+def put_back(ctx, value, *done):
+    """What was taken away stands there again."""
+    ctx["k"] = value
+
+
 WRITES = {
     "key": (lambda ctx: ctx.__setitem__("mine", 1), {"mine": 1}),
     "over the caller's": (lambda ctx: ctx.__setitem__("k", 1), {"k": 1}),
@@ -227,6 +232,10 @@ WRITES = {
     "popitem": (lambda ctx: ctx.popitem(), {}),
     "clear": (lambda ctx: ctx.clear(), {}),
     "write and take away": (lambda ctx: (ctx.update(mine=1), ctx.pop("mine")), {}),
+    "delete and put back": (lambda ctx: put_back(ctx, ctx["k"], ctx.__delitem__("k")), {}),
+    "pop and put back": (lambda ctx: put_back(ctx, ctx.pop("k")), {}),
+    "clear and put back": (lambda ctx: put_back(ctx, ctx["k"], ctx.clear()), {}),
+    "popitem and put back": (lambda ctx: put_back(ctx, ctx["k"], ctx.popitem(), ctx.popitem()), {}),
     "none": (lambda ctx: ctx.__setitem__("mine", None), {"mine": None}),
     "nothing": (lambda ctx: None, {}),
 }
@@ -460,6 +469,30 @@ def test_a_context_that_is_no_mapping_is_passed_on_as_it_is(mode, given):
     assert partitioner.execute(given, mode)["b"] == {"a": "of a"}
     assert len(seen) == 1
     assert seen[0] is given
+
+
+@pytest.mark.parametrize("mode", LANES)
+def test_a_context_that_is_kept_after_the_run_has_what_it_had(mode):
+    """The run lets go of its results; those of the dependencies are in the context itself, unless it took them away."""
+    kept = {}
+
+    def keep(ctx):
+        if ctx.unit_id == "c":
+            del ctx["b"]
+        kept[ctx.unit_id] = ctx
+
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda ctx: "of a", name="a")
+    partitioner.add_unit(lambda ctx: "of b", name="b")
+    partitioner.add_unit(keep, ["a", "b"], "c")
+    partitioner.add_unit(keep, ["a", "b"], "d")
+    assert partitioner.execute({"k": 1}, mode).ok
+    assert kept["c"].unit_results == {"a": "of a"}
+    assert kept["d"].unit_results == {"a": "of a", "b": "of b"}
+    assert kept["d"].get_dependency_result("a") == "of a"
+    assert kept["d"] == {"k": 1, "a": "of a", "b": "of b"}
+    with pytest.raises(UndeclaredDependencyError):
+        kept["d"]["c"]
 
 
 # ---- the context that is running

@@ -147,6 +147,7 @@ def test_a_run_without_a_bound_gets_what_suits_it(monkeypatch):
         (("async", "async", "io", "cpu"), ExecutionMode.PROCESS),
         (("gpu", "gpu", "io"), ExecutionMode.THREAD),
         (("gpu", "async"), ExecutionMode.ASYNC),
+        (("async", None), ExecutionMode.PROCESS),
     ],
     ids=lambda value: "-".join(map(str, value)) or "none" if isinstance(value, tuple) else value.value,
 )
@@ -221,6 +222,16 @@ def test_a_process_on_one_core_counts_one():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1"]
+
+
+def test_quotas_are_looked_for_where_linux_has_them(monkeypatch):
+    """The mount of the control groups, and this process's own membership."""
+    asked = []
+    monkeypatch.setattr(strategy, "_quota_cores", lambda *places: asked.append([str(place) for place in places]))
+    assert available_cores() >= 1
+    assert [[place.replace("\\", "/") for place in places] for places in asked] == [
+        ["/sys/fs/cgroup", "/proc/self/cgroup"]
+    ]
 
 
 # ---- quotas of control groups, in trees of our own
@@ -328,6 +339,23 @@ def test_version_1_is_nested_too(groups):
     """Under the folder of the cpu controller."""
     files = {**v1("", "-1"), **v1("a__", "500000"), **v1("a__b__", "200000")}
     assert groups("12:memory:/elsewhere\n4:cpu,cpuacct:/a/b\n", **files) == 2
+
+
+@pytest.mark.parametrize("membership", [None, "12:memory:/a\n"], ids=["no file", "other controllers"])
+def test_the_quota_of_the_mount_counts_in_version_1_too(groups, membership):
+    """Where nothing is said of the own group."""
+    assert groups(membership, **v1("", "200000")) == 2
+
+
+def test_what_stands_above_the_mount_does_not_count(groups, tmp_path):
+    """It is no control group."""
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    assert groups("0::/a\n", **v2(root="300000 100000", a="400000 100000")) == 3
+
+
+def test_the_name_of_a_group_may_have_colons(groups):
+    """Only the first two of a line part it."""
+    assert groups("0::/a:b/c\n", **{"a:b__c__cpu_dot_max": "200000 100000"}) == 2
 
 
 def test_groups_of_other_controllers_do_not_count(groups):

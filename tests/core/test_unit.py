@@ -203,6 +203,16 @@ def test_metadata_is_a_mapping(given):
         ({"priority": math.nan}, TypeError, "unit 'u': priority is nan; give a number"),
         ({"retry": 3}, TypeError, "unit 'u': retry is 3; give a RetryPolicy (and how often in retries)"),
         ({"retry": RetryPolicy}, TypeError, "unit 'u': retry is <class"),
+        (
+            {"fallback": 5},
+            TypeError,
+            "unit 'u': fallback is 5; give a function, a unit, or a list of these; a value belongs in metadata",
+        ),
+        (
+            {"fallback": [work, None]},
+            TypeError,
+            "unit 'u': fallback is None; give a function, a unit, or a list of these",
+        ),
         ({"state": "done"}, ValueError, "'done' is not a valid UnitState"),
     ],
     ids=[
@@ -221,6 +231,8 @@ def test_metadata_is_a_mapping(given):
         "priority nan",
         "retry as a number",
         "retry as a class",
+        "fallback as a value",
+        "a list of fallbacks with none",
         "state",
     ],
 )
@@ -265,6 +277,16 @@ def test_any_number_is_a_priority(priority):
 def test_whatever_can_be_called_is_a_function(function):
     """It is not called for that."""
     assert QuantumUnit("a", function).function is function
+
+
+@pytest.mark.parametrize(
+    "fallback",
+    [None, work, QuantumUnit("b", work), [work, QuantumUnit("b", work)], (work,), []],
+    ids=["none", "function", "unit", "list", "tuple", "empty list"],
+)
+def test_whatever_can_stand_in_is_a_fallback(fallback):
+    """As it was given."""
+    assert QuantumUnit("a", work, fallback=fallback).fallback is fallback
 
 
 # ---- what it knows of others
