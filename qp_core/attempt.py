@@ -14,8 +14,8 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import attrs
 
@@ -104,6 +104,7 @@ class Attempts:
     too_many_abandoned: Callable[[], None]
     _expired: dict[int, Expired] = attrs.Factory(dict)
     _loop_thread: "LoopThread | None" = None
+    _closed: bool = False
     _lock: threading.Lock = attrs.Factory(threading.Lock)
 
     # ---- in a thread
@@ -146,6 +147,7 @@ class Attempts:
                 number = complete(number, who, value, started, ended)
             else:
                 number = self.succeeded(worker, number, value, started, notes_of(context), None)
+            del value, context  # or they would live on while the next unit runs
         return number
 
     @property
@@ -199,16 +201,21 @@ class Attempts:
             except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
                 substitute = None
                 self.fallback_failed(error, raised)
+                if self.frontier.halted is not None and is_cancellation(raised):
+                    state = CANCELED
         return self.end(worker, number, substitute, error, started, state, notes_of(context))
 
     def _await_elsewhere(self, worker: Worker, value: Awaitable[Any]) -> Any:
         """Wait in this thread for something to be awaited, on an event loop that all such units of the run share."""
-        from qp_core.loop import Awaited, LoopThread  # noqa: PLC0415 - with the first coroutine
+        from qp_core.loop import LoopThread  # noqa: PLC0415 - with the first coroutine
 
         with self._lock:
-            if self._loop_thread is None:
+            if self._loop_thread is None and not self._closed:
                 self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
-        waiting = worker.awaiting = Awaited(self._loop_thread.loop, value, worker.variables.copy())
+            thread = self._loop_thread
+        if thread is None:  # it comes too late even for the run
+            _refuse(value)
+        waiting = worker.awaiting = thread.submit(value, worker.variables.copy())
         if worker.abandoned:  # before there was anything to cancel
             waiting.cancel()
         try:
@@ -368,6 +375,7 @@ class Attempts:
             self.too_many_abandoned()
         awaiting = worker.awaiting  # again: either we see it now, or the worker sees that it was given up
         if awaiting is not None:
+            worker.told = True
             awaiting.cancel()
         self.stop_inside(worker)
 
@@ -476,7 +484,8 @@ class Attempts:
     def close(self, grace_s: float) -> None:
         """Stop that event loop."""
         with self._lock:
-            thread, self._loop_thread = self._loop_thread, None
+            self._closed = True
+            thread = self._loop_thread
         if thread is not None:
             thread.close(grace_s)
 
@@ -484,6 +493,13 @@ class Attempts:
         """Let go of the run, when it is over."""
         self.interrupted = bool
         self.stop_inside = self.too_many_abandoned = _nothing
+
+
+def _refuse(value: Awaitable[Any]) -> NoReturn:
+    """Await nothing for a worker that was given up; where it is a coroutine, nobody is to say that it was never awaited."""
+    if isinstance(value, Coroutine):
+        value.close()
+    raise concurrent.futures.CancelledError
 
 
 def _nothing(*_: object) -> None:

@@ -71,6 +71,8 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
                     number = complete(number, who, value, started, ended)
                 else:
                     number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
+                worker.context = None
+                del value, context  # or they would live on while the next unit runs
             if variables() != own:
                 # The unit has set context variables, in this task's own context. No other unit may see them: another task goes on.
                 if number >= 0:
@@ -141,16 +143,19 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
     attempt = _Attempt(attempts, worker, number, unit, context)
     worker.started = 0.0  # a function may have to wait for a thread
     attempts.frontier.help()
+    makes = is_coroutine_function(unit.function)
+    if makes:
+        attempts.announce(worker, number, unit, context)
     try:
         # Opened here, where what was raised is caught: a StopIteration does not survive leaving a coroutine.
-        value = opened(
-            await (attempt.in_task() if is_coroutine_function(unit.function) else attempt.in_thread(off_loop))
-        )
+        value = opened(await (attempt.in_task() if makes else attempt.in_thread(off_loop)))
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
         return await _failed(attempts, worker, number, error, context, worker.started, off_loop)
     finally:
         if attempt.timer is not None:
             attempts.timers.cancel(attempt.timer)
+    if attempt.broken is not None:
+        raise attempt.broken
     return attempts.succeeded(worker, number, value, worker.started, notes_of(context), key)
 
 
@@ -164,6 +169,8 @@ class _Attempt:
     unit: AnyUnit
     context: ExecutionContext
     timer: Timer | None = None
+    broken: BaseException | None = None
+    """What an observer raised that nobody may stop: no affair of the unit's."""
 
     @property
     def _argument(self) -> Any:
@@ -175,7 +182,6 @@ class _Attempt:
         Returns:
             Its result, to be `opened`.
         """
-        self.attempts.announce(self.worker, self.number, self.unit, self.context)
         return await self._awaited(self.unit.function(self._argument))
 
     async def in_thread(self, off_loop: OffLoop) -> Any:
@@ -190,10 +196,17 @@ class _Attempt:
     def _called(self) -> Any:
         try:
             self.attempts.announce(self.worker, self.number, self.unit, self.context)
+        except BaseException as error:  # noqa: BLE001 - raised where the run can be broken off
+            self.broken = error
+            return None
+        try:
             self.timer = self.attempts.limit(self.worker, self.number, self.unit)
-            return self.worker.variables.copy().run(self.unit.function, self._argument)
+            value = self.worker.variables.copy().run(self.unit.function, self._argument)
         except BaseException as error:  # noqa: BLE001 - a future refuses some of what a unit may raise
             return Raised(error)
+        if self.worker.abandoned and asyncio.iscoroutine(value):
+            value.close()  # nobody is there to await it
+        return value
 
     async def _awaited(self, value: Any) -> Any:
         worker, loop = self.worker, asyncio.get_running_loop()
@@ -202,6 +215,7 @@ class _Attempt:
         if self.timer is None:
             self.timer = self.attempts.limit(worker, self.number, self.unit)
         elif worker.abandoned:  # before there was anything to cancel
+            worker.told = True
             task.cancel()
         try:
             return await task

@@ -57,6 +57,7 @@ class Worker:
         timer: What will end its unit's time, for a place in a pool.
         key: Where the unit's result will be cached, for a place in a pool.
         abandoned: Whether it was given up, together with the unit that it runs.
+        told: Whether what it waits for was cancelled then.
     """
 
     number: int
@@ -72,6 +73,7 @@ class Worker:
     timer: Timer | None = None
     key: str | None = None
     abandoned: bool = False
+    told: bool = False
     _lent: Budget | None = None
 
     @property
@@ -158,6 +160,15 @@ class Crew:
         with self._lock:
             workers = [*self._workers.values(), *(worker for _, worker in self.given_up)]
         return {worker.task for worker in workers if worker.task is not None}
+
+    def told(self) -> "set[asyncio.Task[None]]":
+        """The tasks that wait for one which was cancelled when their worker was given up, and that may be cleaning up.
+
+        Returns:
+            A new set.
+        """
+        with self._lock:
+            return {worker.task for _, worker in self.given_up if worker.told and worker.task is not None}
 
     def of_number(self, number: int) -> Worker | None:
         """The worker of that number.

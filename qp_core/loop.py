@@ -15,6 +15,8 @@ from typing import Any
 
 import attrs
 
+_TURNS = 5  # of a loop: more than it takes for a task to be cancelled and its callbacks to be called
+
 
 @attrs.frozen
 class Raised:
@@ -73,29 +75,46 @@ def task_of(loop: asyncio.AbstractEventLoop, value: Awaitable[Any], variables: C
 
 
 class Awaited:
-    """Something that is awaited in a task on a loop; made, cancelled and waited for from any thread.
+    """Something that is awaited in a task on the loop of a `LoopThread`; cancelled and waited for from any thread.
 
     Args:
         loop: The loop.
         value: What to await there.
         variables: The context variables to do it in.
+        forget: Called when it has ended.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, value: Awaitable[Any], variables: Context) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        value: Awaitable[Any],
+        variables: Context,
+        forget: "Callable[[Awaited], object]",
+    ) -> None:
         self._loop = loop
+        self._value = value
+        self._variables = variables
+        self._forget = forget
         self._ended: Future[Any] = Future()
         self._task: asyncio.Task[Any] | None = None
         self._unwanted = False
-        loop.call_soon_threadsafe(self._start, value, variables)
 
-    def _start(self, value: Awaitable[Any], variables: Context) -> None:
-        self._task = task_of(self._loop, value, variables)
+    def start(self) -> None:
+        """Begin; on the loop."""
+        self._task = task_of(self._loop, self._value, self._variables)
         self._task.add_done_callback(self._end)
         if self._unwanted:
             self._task.cancel()
 
     def _end(self, task: asyncio.Task[Any]) -> None:
+        self._forget(self)
         self._ended.set_result(Raised(asyncio.CancelledError()) if task.cancelled() else task.result())
+
+    def lose(self) -> None:
+        """The loop is closed, and nothing will end there any more: whoever waits must not wait for ever."""
+        if self._task is None and asyncio.iscoroutine(self._value):
+            self._value.close()
+        self._ended.set_result(Raised(asyncio.CancelledError()))
 
     def cancel(self) -> None:
         """Cancel the task. Returns at once; `result` returns when the task has really ended."""
@@ -124,6 +143,8 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._open: set[Awaited] | None = set()  # None when the loop is closed
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -137,7 +158,50 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
+            self._sweep()
             self.loop.close()
+            with self._lock:
+                left, self._open = self._open or set(), None
+            for awaited in left:
+                awaited.lose()
+
+    def _sweep(self) -> None:
+        """Cancel what was begun after everything had been dismissed, and let it end if it ends at once."""
+        for _ in range(_TURNS):
+            left = asyncio.all_tasks(self.loop)
+            if not left:
+                return
+            for task in left:
+                if not task.cancelling():
+                    task.cancel()
+                # asyncio's own message would come at some random time later.
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - it offers no other way
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+    def submit(self, value: Awaitable[Any], variables: Context) -> Awaited:
+        """Await something on the loop; from any thread. Where the loop is closed, it is as good as cancelled.
+
+        Args:
+            value: What to await.
+            variables: The context variables to do it in.
+
+        Returns:
+            What can be waited for and cancelled.
+        """
+        awaited = Awaited(self.loop, value, variables, self._forget)
+        with self._lock:
+            if self._open is not None:
+                self._open.add(awaited)
+                self.loop.call_soon_threadsafe(awaited.start)
+                return awaited
+        awaited.lose()
+        return awaited
+
+    def _forget(self, awaited: Awaited) -> None:
+        with self._lock:
+            if self._open is not None:
+                self._open.discard(awaited)
 
     def dismiss(self, grace_s: float) -> bool:
         """Cancel what is left, and let async generators finish; see `dismiss`."""
@@ -163,6 +227,7 @@ def dismiss(
     tasks: "Callable[[], set[asyncio.Task[Any]]]",
     grace_s: float,
     *,
+    told: "Callable[[], set[asyncio.Task[Any]]]" = set,
     generators: bool = False,
 ) -> bool:
     """Cancel tasks of a loop that runs in another thread, and wait for them.
@@ -170,7 +235,8 @@ def dismiss(
     Args:
         loop: The loop.
         tasks: Which tasks; called on the loop.
-        grace_s: The longest wait for them.
+        grace_s: The longest wait, first for those that know already, then for those that are cancelled.
+        told: Which of them wait only for a task that was cancelled before, and may be cleaning up; called on the loop.
         generators: Whether to let the loop's async generators finish too.
 
     Returns:
@@ -180,7 +246,7 @@ def dismiss(
 
     def begin() -> None:
         if ended.set_running_or_notify_cancel():
-            job = loop.create_task(_dismissed(tasks(), grace_s, generators=generators))
+            job = loop.create_task(_dismissed(tasks(), told(), grace_s, generators=generators))
             job.add_done_callback(lambda job: ended.set_result(not job.cancelled() and job.result()))
 
     try:
@@ -188,18 +254,24 @@ def dismiss(
     except RuntimeError:  # the loop is closed
         return False
     try:
-        return ended.result(2 * grace_s)
+        return ended.result(3 * grace_s)
     except TimeoutError:
         ended.cancel()
         return False
 
 
-async def _dismissed(tasks: "set[asyncio.Task[Any]]", grace_s: float, *, generators: bool) -> bool:
-    for task in tasks:
+async def _dismissed(
+    tasks: "set[asyncio.Task[Any]]", told: "set[asyncio.Task[Any]]", grace_s: float, *, generators: bool
+) -> bool:
+    # Who is cleaning up after a cancellation is not disturbed by another one.
+    ending = told | {task for task in tasks if task.cancelling()}
+    if ending:
+        await asyncio.wait(ending, timeout=grace_s)
+    stubborn = {task for task in tasks if not task.done()}
+    for task in stubborn:
         task.cancel()
-    stubborn: set[asyncio.Task[Any]] = set()
-    if tasks:
-        _, stubborn = await asyncio.wait(tasks, timeout=grace_s)
+    if stubborn:
+        _, stubborn = await asyncio.wait(stubborn, timeout=grace_s)
     for task in stubborn:
         # They are reported as abandoned; asyncio's own message would come at some random time later.
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - asyncio offers no other way

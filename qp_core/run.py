@@ -253,6 +253,10 @@ class Run:
         """The tasks of the workers that are tasks (see `Worker.task`), given up or not."""
         return self._crew.tasks()
 
+    def told(self) -> "set[asyncio.Task[None]]":
+        """Those of them whose unit was cancelled when it was given up; to cancel them would disturb it as it cleans up."""
+        return self._crew.told()
+
     def leave(self, worker: Worker) -> None:
         """A worker goes, since nothing is ready for it; another may be called later."""
         self._crew.leave(worker)

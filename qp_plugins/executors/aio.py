@@ -46,7 +46,7 @@ class AsyncExecutor:
             run.attend()
         finally:
             if own is None:
-                dismiss(loop, run.tasks, _MOMENT_S)
+                dismiss(loop, run.tasks, _MOMENT_S, told=run.told)
             else:
                 own.dismiss(_MOMENT_S)
                 own.close(_MOMENT_S)
@@ -86,7 +86,7 @@ class _Tasks:
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        for task in self._run.tasks():
+        for task in self._run.tasks() - self._run.told():
             task.cancel()
 
     def _off_loop(self, call: Callable[[], Any], worker: Worker) -> "asyncio.Future[Any]":
