@@ -136,6 +136,11 @@ class Bench:
         following = self.frontier.complete(self.number[name], worker, value, 1.0, 2.0)
         return self.ids[following] if following >= 0 else following
 
+    def release(self, name, worker=0):
+        """Release a claimed unit; the id that follows, or the code where there is none."""
+        following = self.frontier.release(self.number[name], worker)
+        return self.ids[following] if following >= 0 else following
+
     def claim(self, name, state, worker=0):
         """Claim a unit."""
         return self.frontier.claim(self.number[name], worker, state, None, 1.0, 2.0)
@@ -309,8 +314,7 @@ def test_dependents_become_ready_on_release_not_on_claim():
     bench.take()
     bench.claim("a", COMPLETED)
     assert bench.take() is None
-    bench.frontier.release(0)
-    assert bench.take() == "b"
+    assert bench.release("a") == "b"
 
 
 def test_the_run_is_over_on_release_not_on_claim():
@@ -319,7 +323,7 @@ def test_the_run_is_over_on_release_not_on_claim():
     bench.take()
     bench.claim("a", COMPLETED)
     assert not bench.frontier.over
-    bench.frontier.release(0)
+    assert bench.release("a") == NONE_READY
     assert bench.frontier.over
     assert bench.over == 1
 
@@ -371,6 +375,59 @@ def test_a_long_chain_is_skipped_without_recursion():
     bench.frontier.end([0, *(bench.number[name] for name in skipped)])
     assert len(skipped) == 29_999
     assert bench.frontier.over
+
+
+# ---- passing on
+
+
+@pytest.mark.parametrize("order", [None, ["c", "b", "a"]], ids=["arrival", "ranked"])
+def test_a_unit_that_is_passed_on_is_handed_out_again_and_lost_to_its_worker(order):
+    """A runs on worker 0, and is given to worker 1, which ends it: 0 can do nothing any more."""
+    bench = Bench({"a": [], "b": [], "c": []}, order=order).begin()
+    for worker, name in enumerate(order or "abc"):
+        assert bench.take(worker) == name
+    owner = (order or ["a", "b", "c"]).index("a")
+    number = bench.number["a"]
+    assert not bench.frontier.pass_on(number, owner + 5)
+    assert bench.frontier.pass_on(number, owner)
+    assert (bench.frontier.owner(number), number in bench.frontier.at_work()) == (-1, True)
+    assert not bench.frontier.pass_on(number, owner)
+    assert bench.complete("a", owner) == LOST
+    assert not bench.claim("a", COMPLETED, owner)
+    assert bench.take(9) == "a"
+    assert bench.complete("a", 9) == NONE_READY
+
+
+def test_in_order_of_arrival_a_unit_that_is_passed_on_goes_first():
+    """Others have waited longer, but it has begun."""
+    bench = Bench({"a": [], "b": [], "c": []}).begin()
+    bench.take(0)
+    bench.frontier.pass_on(0, 0)
+    assert bench.take(1) == "a"
+
+
+def test_a_unit_that_the_coordinator_ends_meanwhile_is_not_handed_out():
+    """A deadline, before anybody came for it."""
+    bench = Bench({"a": [], "b": []}).begin()
+    bench.take(0)
+    bench.frontier.pass_on(0, 0)
+    assert bench.frontier.claim(0, None, FAILED)
+    bench.frontier.end([0])
+    assert bench.take(1) == "b"
+
+
+@pytest.mark.parametrize("order", [None, ["c", "b", "a"]], ids=["arrival", "ranked"])
+def test_units_that_are_passed_on_are_handed_out_though_the_run_is_halted(order):
+    """They have begun, and have to be ended; c has not."""
+    bench = Bench({"a": [], "b": [], "c": []}, order=order).begin()
+    names = "ab" if order is None else "cb"
+    for worker, name in enumerate(names):
+        assert bench.take(worker) == name
+    for worker, name in enumerate(names):
+        assert bench.frontier.pass_on(bench.number[name], worker)
+    assert len(bench.frontier.halt("why")) == 1
+    assert {bench.take(8), bench.take(9)} == ({"a", "b"} if order is None else {"b", "c"})
+    assert bench.take(10) is None
 
 
 # ---- stopping
@@ -626,6 +683,43 @@ def test_a_sleeping_worker_is_woken_by_a_ready_unit_and_sent_home_at_the_end():
     assert bench.over == 1
 
 
+def test_slots_of_workers_that_never_left_come_back_when_the_crew_is_disbanded():
+    """A nested run borrows from the outer one; who leaves after that gives nothing twice."""
+    bench = Bench({"a": [], "b": []}, slots=3).begin()
+    bench.take(0)
+    assert [bench.budget.take(lambda: None) for _ in range(2)] == [True, False]
+    bench.budget.put_back()
+    bench.frontier.disband()
+    bench.frontier.leave()
+    assert [bench.budget.take(lambda: None) for _ in range(4)] == [True, True, True, False]
+    assert bench.frontier.take_or_sleep(5) in {1, NONE_READY}
+
+
+def test_the_only_worker_of_a_run_gives_its_slot_back_too():
+    """It never leaves."""
+    bench = Bench({"a": []}, slots=1).alone()
+    bench.take()
+    bench.complete("a")
+    assert not bench.budget.take(lambda: None)
+    bench.frontier.disband()
+    assert bench.budget.take(lambda: None)
+
+
+@pytest.mark.parametrize("eager", [True, False], ids=["threads", "loop"])
+def test_only_time_can_bring_an_idle_frontier_on(eager):
+    """Not while a unit is ready, a worker on its way, or one at work; but when all wait for another attempt."""
+    bench = Bench({"a": []}).begin(eager=eager)
+    assert not bench.frontier.idle
+    bench.frontier.arrive(0)
+    assert not bench.frontier.idle
+    bench.claim("a", PENDING)
+    assert not bench.frontier.idle
+    bench.frontier.leave()
+    assert bench.frontier.idle
+    bench.frontier.requeue(0)
+    assert not bench.frontier.idle
+
+
 # ---- freeing
 
 
@@ -681,7 +775,7 @@ def test_a_claimed_unit_frees_what_it_needed_when_it_is_released():
     bench.complete("a", value="A")
     bench.claim("b", COMPLETED)
     assert bench.ledger.values[0] == "A"
-    bench.frontier.release(1)
+    bench.release("b")
     assert bench.ledger.values[0] is FREED
 
 
@@ -728,10 +822,13 @@ class Crowd:
                 frontier.claim(number, worker, PENDING)
                 frontier.requeue(number)
                 following = frontier.take(worker)
+            elif number % 4 == 2 and self.runs[number] == 1:  # to be ended by somebody else
+                assert frontier.pass_on(number, worker)
+                assert frontier.complete(number, worker, None, 1.0, 2.0) == LOST
+                following = frontier.take(worker)
             else:
                 frontier.claim(number, worker, COMPLETED)
-                frontier.release(number)
-                following = frontier.take(worker)
+                following = frontier.release(number, worker)
             number = following if following >= 0 else frontier.take_or_sleep(worker)
 
     def note(self, number):
@@ -777,7 +874,7 @@ def test_under_many_threads_each_unit_is_handed_out_once_and_never_early(limit, 
         order = rng.sample(sorted(needs), len(needs)) if ranked else None
         crowd = Crowd(needs, limit, order)
         crowd.run()
-        assert crowd.runs == [2 if number % 6 == 3 else 1 for number in range(60)]
+        assert crowd.runs == [2 if number % 6 == 3 or number % 12 == 6 else 1 for number in range(60)]
         assert crowd.early == []
         assert crowd.crowded <= limit
         assert crowd.bench.frontier._crew == 0

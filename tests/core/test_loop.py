@@ -1,14 +1,13 @@
-"""Coroutines of units: what is awaited, how one runs inside a task that is there already, and a loop in a thread of its own."""
+"""Coroutines of units: what they raise, who waits for them, and a loop in a thread of its own."""
 
 import asyncio
 import contextvars
-import functools
 import gc
 import threading
 
 import pytest
 
-from qp_core.loop import LoopThread, awaited, dismiss, driven, is_awaitable, is_coroutine_function
+from qp_core.loop import LoopThread, Raised, opened, task_of
 from tests.core.engine import PATIENCE_S, wait_for
 
 GRACE_S = 0.05
@@ -17,34 +16,6 @@ GRACE_S = 0.05
 async def coroutine_function(_=None):
     """A plain one."""
     return "done"
-
-
-def plain_function(_=None):
-    """Returns an awaitable; calling it may block."""
-    return coroutine_function()
-
-
-class Callable:
-    """An object that is called."""
-
-    def __call__(self, _):
-        """Not async."""
-
-    async def method(self, _):
-        """A method."""
-
-
-class AsyncCallable:
-    """An object whose call makes a coroutine."""
-
-    async def __call__(self, _):
-        """Async."""
-        return "called"
-
-
-async def async_generator(_):
-    """Makes an async generator, which cannot be awaited."""
-    yield 1
 
 
 class Awaitable:
@@ -65,104 +36,74 @@ def loop_thread():
         made.close(PATIENCE_S)
 
 
+# ---- values that leave a task
+
+
 @pytest.mark.parametrize(
-    ("function", "expected"),
-    [
-        pytest.param(coroutine_function, True, id="async_def"),
-        pytest.param(functools.partial(coroutine_function, 1), True, id="partial"),
-        pytest.param(functools.partial(functools.partial(coroutine_function), 1), True, id="partial_of_partial"),
-        pytest.param(Callable().method, True, id="bound_method"),
-        pytest.param(AsyncCallable(), True, id="async_call"),
-        pytest.param(plain_function, False, id="def_that_returns_a_coroutine"),
-        pytest.param(lambda _: coroutine_function(), False, id="lambda_that_returns_a_coroutine"),
-        pytest.param(functools.wraps(coroutine_function)(plain_function), False, id="decorated"),
-        pytest.param(Callable(), False, id="call"),
-        pytest.param(AsyncCallable, False, id="class"),
-        pytest.param(async_generator, False, id="async_generator_function"),
-        pytest.param(print, False, id="builtin"),
-    ],
+    "kind", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration], ids=lambda kind: kind.__name__
 )
-def test_a_coroutine_function_is_told_by_itself_alone(function, expected):
-    """Of the others only the result tells: they may block when they are called."""
-    assert is_coroutine_function(function) is expected
-
-
-def test_what_can_be_awaited_is_awaitable():
-    """Coroutines, futures, and whatever has `__await__`; no function, no class, no generator."""
-    coroutine = coroutine_function()
-    assert is_awaitable(coroutine)
-    assert is_awaitable(Awaitable())
-    assert not any(is_awaitable(value) for value in (None, coroutine_function, Awaitable, async_generator(1), 5, "x"))
-    coroutine.close()
-
-
-def test_a_driven_coroutine_runs_in_its_own_variables_and_the_current_task():
-    """From its first step to its last; the task's own variables stay as they were."""
-    variable = contextvars.ContextVar("variable", default="outside")
-    seen = []
-
-    async def unit():
-        seen.append((variable.get(), asyncio.current_task()))
-        variable.set("changed")
-        await asyncio.sleep(0)
-        seen.append((variable.get(), asyncio.current_task()))
-        return "result"
+def test_what_a_coroutine_raises_leaves_its_task_as_a_value(kind):
+    """Else asyncio would let some of these stop the loop, or refuse them."""
 
     async def main():
-        own = contextvars.copy_context()
-        own.run(variable.set, "inside")
-        coroutine = unit()
-        first = own.run(coroutine.send, None)
-        result = await driven(own, coroutine, first)
-        return result, variable.get(), asyncio.current_task()
+        error = kind("out")
 
-    result, outside, task = asyncio.run(main())
-    assert (result, outside) == ("result", "outside")
-    assert seen == [("inside", task), ("changed", task)]
+        class Raises:
+            def __await__(self):
+                yield
+                raise error
 
+        task = task_of(asyncio.get_running_loop(), Raises(), contextvars.copy_context())
+        carried = await task
+        # Python itself makes a RuntimeError of a StopIteration that leaves a coroutine.
+        return carried.error is error or (kind is StopIteration and isinstance(carried.error, RuntimeError))
 
-def test_what_a_driven_coroutine_raises_comes_out():
-    """After it has waited."""
-
-    async def unit():
-        await asyncio.sleep(0)
-        raise LookupError("lost")
-
-    async def main():
-        own, coroutine = contextvars.copy_context(), unit()
-        await driven(own, coroutine, own.run(coroutine.send, None))
-
-    with pytest.raises(LookupError, match="lost"):
-        asyncio.run(main())
+    assert asyncio.run(main())
 
 
-def test_a_cancellation_reaches_the_driven_coroutine_which_may_refuse_it():
-    """It is thrown in where the coroutine waits."""
-    seen = []
-
-    async def unit():
-        try:
-            await asyncio.sleep(PATIENCE_S)
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-        await asyncio.sleep(0)
-        return "went on"
+def test_only_a_cancellation_leaves_a_task_as_an_exception():
+    """So that whoever waits for the task knows."""
 
     async def main():
-        own, coroutine = contextvars.copy_context(), unit()
-        future = own.run(coroutine.send, None)
-        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
-        return await driven(own, coroutine, future)
+        task = task_of(asyncio.get_running_loop(), asyncio.sleep(PATIENCE_S), contextvars.copy_context())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
-    assert asyncio.run(main()) == "went on"
-    assert seen == ["cancelled"]
+    asyncio.run(main())
+
+
+def test_a_task_that_is_cancelled_before_it_begins_closes_its_coroutine():
+    """Else Python would warn that it was never awaited."""
+
+    async def main():
+        coroutine = coroutine_function()
+        task = task_of(asyncio.get_running_loop(), coroutine, contextvars.copy_context())
+        task.cancel()
+        await asyncio.wait({task})
+        return coroutine.cr_frame
+
+    assert asyncio.run(main()) is None
+
+
+def test_a_value_is_opened_or_raised():
+    """Also None."""
+    assert opened(None) is None
+    error = LookupError()
+    with pytest.raises(LookupError) as raised:
+        opened(Raised(error))
+    assert raised.value is error
+
+
+# ---- a loop in a thread
 
 
 def test_a_loop_thread_awaits_anything_awaitable(loop_thread):
     """A coroutine, and an object with `__await__`."""
     variables = contextvars.copy_context()
-    assert loop_thread.submit(coroutine_function(), variables).result(PATIENCE_S) == "done"
-    assert loop_thread.submit(Awaitable(), variables).result(PATIENCE_S) == "awaited"
+    assert loop_thread.submit(coroutine_function(), variables).result() == "done"
+    assert loop_thread.submit(Awaitable(), variables).result() == "awaited"
 
 
 def test_a_loop_thread_runs_in_the_given_variables_and_in_its_own_thread(loop_thread):
@@ -174,7 +115,7 @@ def test_a_loop_thread_runs_in_the_given_variables_and_in_its_own_thread(loop_th
 
     variables = contextvars.copy_context()
     variables.run(variable.set, "inside")
-    assert loop_thread.submit(unit(), variables).result(PATIENCE_S) == ("inside", loop_thread.ident)
+    assert loop_thread.submit(unit(), variables).result() == ("inside", loop_thread.ident)
     assert loop_thread.ident != threading.get_ident()
 
 
@@ -193,9 +134,11 @@ def test_cancelling_a_future_of_a_loop_thread_cancels_the_task(loop_thread):
     wait_for(waits)
     future.cancel()
     wait_for(cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        future.result()
 
 
-def test_closing_cancels_what_is_left_and_joins_the_thread(loop_thread):
+def test_dismissing_cancels_what_is_left_and_closing_joins_the_thread(loop_thread):
     """Tasks may clean up."""
     waits, log = threading.Event(), []
 
@@ -209,14 +152,16 @@ def test_closing_cancels_what_is_left_and_joins_the_thread(loop_thread):
 
     future = loop_thread.submit(unit(), contextvars.copy_context())
     wait_for(waits)
-    assert loop_thread.close(PATIENCE_S)
+    assert loop_thread.dismiss(PATIENCE_S)
     assert log == ["cleaned up"]
-    assert future.cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        future.result()
+    assert loop_thread.close(PATIENCE_S)
     assert loop_thread.loop.is_closed()
     assert not loop_thread._thread.is_alive()
 
 
-def test_closing_lets_async_generators_finish(loop_thread):
+def test_dismissing_lets_async_generators_finish(loop_thread):
     """A generator that was left in the middle."""
     log = []
 
@@ -231,14 +176,14 @@ def test_closing_lets_async_generators_finish(loop_thread):
             return left
         return None
 
-    left = loop_thread.submit(unit(), contextvars.copy_context()).result(PATIENCE_S)
-    assert loop_thread.close(PATIENCE_S)
+    left = loop_thread.submit(unit(), contextvars.copy_context()).result()
+    assert loop_thread.dismiss(PATIENCE_S)
     assert log == ["finished"]
     del left
 
 
-def test_closing_says_where_a_task_did_not_end(loop_thread):
-    """It swallows its cancellation; the loop is closed all the same, and asyncio says nothing later."""
+def test_a_task_that_does_not_end_keeps_nobody_waiting(loop_thread):
+    """It swallows its cancellation: the loop is closed all the same, who waits is told, and asyncio says nothing later."""
     waits = threading.Event()
 
     async def stubborn():
@@ -251,11 +196,70 @@ def test_closing_says_where_a_task_did_not_end(loop_thread):
 
     future = loop_thread.submit(stubborn(), contextvars.copy_context())
     wait_for(waits)
-    assert not loop_thread.close(GRACE_S)
+    assert not loop_thread.dismiss(GRACE_S)
+    assert loop_thread.close(PATIENCE_S)
     assert not loop_thread._thread.is_alive()
     assert loop_thread.loop.is_closed()
-    assert not future.done()
+    with pytest.raises(asyncio.CancelledError):
+        future.result()
     gc.collect()
+
+
+def test_who_cleans_up_after_a_cancellation_is_not_cancelled_again(loop_thread):
+    """Dismissing waits for it."""
+    cleaning, log = threading.Event(), []
+
+    async def unit():
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.01)
+            log.append("cleaned up")
+
+    waits = threading.Event()
+
+    async def begun():
+        waits.set()
+        await unit()
+
+    awaited = loop_thread.submit(begun(), contextvars.copy_context())
+    wait_for(waits)
+    awaited.cancel()
+    wait_for(cleaning)
+    assert loop_thread.dismiss(PATIENCE_S)
+    assert log == ["cleaned up"]
+
+
+def test_what_is_submitted_to_a_closed_loop_is_as_good_as_cancelled(loop_thread):
+    """And its coroutine closed, so that Python does not warn."""
+    assert loop_thread.close(PATIENCE_S)
+    coroutine = coroutine_function()
+    with pytest.raises(asyncio.CancelledError):
+        loop_thread.submit(coroutine, contextvars.copy_context()).result()
+    assert coroutine.cr_frame is None
+    assert not loop_thread.dismiss(PATIENCE_S)
+
+
+def test_what_is_cancelled_before_it_begins_never_does(loop_thread):
+    """The loop is busy meanwhile."""
+    busy, free, log = threading.Event(), threading.Event(), []
+
+    async def blocks():
+        busy.set()
+        free.wait(PATIENCE_S)
+
+    async def unit():
+        log.append("begun")
+
+    loop_thread.submit(blocks(), contextvars.copy_context())
+    wait_for(busy)
+    awaited = loop_thread.submit(unit(), contextvars.copy_context())
+    awaited.cancel()
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        awaited.result()
+    assert log == []
 
 
 def test_closing_gives_up_a_loop_that_is_blocked(loop_thread, recwarn, caplog):
@@ -268,6 +272,7 @@ def test_closing_gives_up_a_loop_that_is_blocked(loop_thread, recwarn, caplog):
 
     loop_thread.submit(blocks(), contextvars.copy_context())
     wait_for(waits)
+    assert not loop_thread.dismiss(GRACE_S)
     assert not loop_thread.close(GRACE_S)
     assert loop_thread._thread.is_alive()
     free.set()
@@ -277,40 +282,3 @@ def test_closing_gives_up_a_loop_that_is_blocked(loop_thread, recwarn, caplog):
     gc.collect()
     assert [str(warning.message) for warning in recwarn] == []
     assert [record.message for record in caplog.records] == []
-
-
-def test_dismissing_waits_for_tasks_to_end():
-    """And says whether all did."""
-
-    async def main():
-        async def unit():
-            try:
-                await asyncio.sleep(PATIENCE_S)
-            finally:
-                await asyncio.sleep(0)
-
-        async def stubborn():
-            try:
-                await asyncio.sleep(PATIENCE_S)
-            except asyncio.CancelledError:
-                await asyncio.sleep(PATIENCE_S)
-
-        tasks = {asyncio.ensure_future(unit()) for _ in range(3)}
-        await asyncio.sleep(0)
-        clean = await dismiss(tasks, PATIENCE_S)
-        other = asyncio.ensure_future(stubborn())
-        await asyncio.sleep(0)
-        unclean = await dismiss({other}, GRACE_S)
-        other.cancel()
-        return clean, all(task.cancelled() for task in tasks), unclean, await dismiss(set(), 0)
-
-    assert asyncio.run(main()) == (True, True, False, True)
-
-
-def test_anything_awaitable_can_be_made_a_task():
-    """A task must be made of a coroutine."""
-
-    async def main():
-        return await asyncio.create_task(awaited(Awaitable()))
-
-    assert asyncio.run(main()) == "awaited"
