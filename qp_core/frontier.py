@@ -427,6 +427,8 @@ class Frontier:
             uses[need] -= 1
             if not uses[need] and need not in self._keep:
                 self._ledger.values[need] = FREED
+        if not uses[number] and number not in self._keep:  # whatever would have used it was skipped before it had ended
+            self._ledger.values[number] = FREED
 
     def _push(self, number: int) -> None:
         if self._rank is None:

@@ -1,5 +1,6 @@
 """`outputs` runs what is needed and nothing else, and lets go of what nobody needs any more; `known` units do not run."""
 
+import threading
 import weakref
 from collections import Counter
 
@@ -59,6 +60,9 @@ def test_outputs_run_exactly_their_ancestors_and_known_units_do_not_run(lane, wo
                 result[f"u{number}"]
 
 
+PATIENCE_S = 30  # only ever spent by a test that fails
+
+
 class Token:
     """A result whose end can be seen."""
 
@@ -93,3 +97,36 @@ def test_with_outputs_a_result_is_let_go_after_its_last_use(data, graph, strateg
     assert wrong == []
     assert {number for number, reference in alive.items() if reference() is not None} == outputs
     assert set(result) == {f"u{number}" for number in outputs}
+
+
+def test_a_result_whose_only_user_was_skipped_while_it_was_made_is_let_go():
+    """The failure skips `out` before `slow` has ended; then nobody will ever use what `slow` returns.
+
+    bad, slow -> out
+    """
+    skipped, kept = threading.Event(), []
+
+    class Watch:
+        """Notices that `out` was skipped."""
+
+        def qp_unit_finished(self, event):
+            if event.unit_id == "out":
+                skipped.set()
+
+    def slow(context):
+        assert skipped.wait(PATIENCE_S)
+        token = Token()
+        kept.append(weakref.ref(token))
+        return token
+
+    def bad(context):
+        raise ValueError
+
+    partitioner = QuantumPartitioner(max_workers=2)
+    partitioner.add_unit(bad, name="bad")
+    partitioner.add_unit(slow, name="slow")
+    partitioner.add_unit(lambda context: None, ["bad", "slow"], "out")
+    result = partitioner.execute({}, "thread", outputs=["out"], telemetry=[Watch()])
+    assert result == {}
+    assert result.report.units["slow"].state is UnitState.COMPLETED
+    assert kept[0]() is None
