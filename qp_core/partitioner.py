@@ -251,6 +251,7 @@ class QuantumPartitioner(Generic[T, R]):
 
         Raises:
             CancelledError: The awaiting task was cancelled; what had completed is in `get_partial_results()`.
+            KeyboardInterrupt: Ctrl-C; likewise.
         """
         import asyncio  # noqa: PLC0415 - it takes longer to import than all of the core
 
@@ -270,11 +271,11 @@ class QuantumPartitioner(Generic[T, R]):
         threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True).start()
         try:
             await asyncio.shield(over)
-        except asyncio.CancelledError:
-            run.interrupt(_LEFT)
+        except (asyncio.CancelledError, KeyboardInterrupt):
             try:
+                run.interrupt(_LEFT)
                 await asyncio.shield(over)
-            except asyncio.CancelledError:  # again: at once
+            except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
                 run.interrupt(_LEFT)
                 await asyncio.shield(over)
             raise
@@ -312,9 +313,9 @@ class QuantumPartitioner(Generic[T, R]):
             while (end := ends.get()) is not None:
                 yield end.unit_id, end
         finally:
-            if not run.over:
-                run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
             try:
+                if not run.over:
+                    run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
                 over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
             except KeyboardInterrupt:  # again: at once
                 run.interrupt(_LEFT)
@@ -339,6 +340,7 @@ class QuantumPartitioner(Generic[T, R]):
 
         Raises:
             CancelledError: The reading task was cancelled; what had completed is in `get_partial_results()`.
+            KeyboardInterrupt: Ctrl-C; likewise.
         """
         import asyncio  # noqa: PLC0415 - as above
 
@@ -363,11 +365,11 @@ class QuantumPartitioner(Generic[T, R]):
                 yield end.unit_id, end
         finally:
             if end is not None or not run.over:
-                run.interrupt(_LEFT)
                 try:
+                    run.interrupt(_LEFT)
                     while await ends.get() is not None:
                         pass
-                except asyncio.CancelledError:  # again: at once
+                except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
                     run.interrupt(_LEFT)
                     while await ends.get() is not None:
                         pass
