@@ -87,6 +87,13 @@ def test_the_empty_graph_has_a_table_alone(qp, flows):
     assert said.out.startswith("units                none\n")
 
 
+def test_a_graph_that_cannot_run_is_not_done(qp, flows):
+    """It is no matter of how it was asked for."""
+    said = qp("run", f"{flows}:ring")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("qp run: circular dependency of 2 units")
+
+
 def test_quiet_leaves_out_the_progress(qp, flows):
     """Standard error is empty."""
     assert qp("run", f"{flows}:good", "--quiet").err == ""

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from qp_core import QuantumPartitioner, UnitState
+from qp_core import QuantumPartitioner, UnitState, available_cores
 from qp_plugins.executors.aio import AsyncExecutor, qp_executors
 
 
@@ -271,6 +271,35 @@ def test_a_function_that_runs_out_of_time_is_abandoned_in_its_thread(clock, pati
     free.set()
     left[0].join(patience)
     assert not left[0].is_alive()
+
+
+def test_functions_that_wait_for_a_thread_run_out_of_time_too(clock, patience):
+    """More of them than threads, and each that begins hangs: every one is out of time, and only those that began are abandoned."""
+    units = 2 * available_cores() + 3  # there are twice as many threads as cores for a plan of units that wait
+    free, over = threading.Event(), threading.Event()
+    begun = []
+
+    def hang(ctx):
+        begun.append(ctx.unit_id)
+        free.wait(patience)
+
+    def let_time_pass():
+        while not over.wait(0.01):
+            clock.advance(2)
+
+    partitioner = QuantumPartitioner(clock=clock)
+    for number in range(units):
+        partitioner.add_unit(hang, name=f"u{number}", timeout=1)
+    thread = threading.Thread(target=let_time_pass)
+    thread.start()
+    result = partitioner.execute({}, "async")
+    over.set()
+    free.set()
+    for left in (thread, *run_threads(result)):
+        left.join(patience)
+    assert result.report.counts == {UnitState.TIMEOUT: units}
+    assert set(result.report.abandoned) <= set(begun)
+    assert len(begun) == len(set(begun))
 
 
 def test_the_deadline_stops_coroutines(clock, nothing_left_over):
