@@ -187,6 +187,8 @@ def check_executor(make: Callable[[], Executor]) -> None:
     partitioner = _diamonds(5, _sum_of_needs, _sum_of_needs)
     result = partitioner.execute({}, custom_executor=make(), telemetry=[recorder])
     _demand(result == expected, f"results differ from sequential ones: {result} instead of {expected}")
+    first = type(recorder.events[0]).__name__
+    _demand(first == "RunStarted", f"it must call run.begin before anything else; the first event was {first}")
     order = recorder.finished()
     _demand(sorted(order) == sorted(expected), f"each unit must end once; ended were {order}")
     position = {unit_id: place for place, unit_id in enumerate(order)}

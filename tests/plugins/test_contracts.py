@@ -57,3 +57,14 @@ def test_every_observer_keeps_its_contract(name, capsys):
 def test_every_fallback_keeps_its_contract(name):
     """A unit that asks for none gets none."""
     check_fallback(importlib.import_module(FALLBACKS[name]))
+
+
+def test_an_executor_that_does_not_begin_its_run_breaks_its_contract():
+    """It would run units of which nobody was told."""
+
+    class Hasty:
+        def run(self, run):
+            run.work_here(run.new_worker())
+
+    with pytest.raises(AssertionError, match=r"^it must call run.begin before anything else"):
+        check_executor(Hasty)

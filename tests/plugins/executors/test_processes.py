@@ -24,6 +24,7 @@ import pytest
 from qp_core import (
     CachingQuantumPartitioner,
     ExecutionMode,
+    PluginError,
     QuantumPartitioner,
     UnitState,
     WorkerLostError,
@@ -496,24 +497,26 @@ def test_a_process_that_does_not_end_when_it_is_told_to_is_killed(monkeypatch):
 
 
 def test_a_run_that_is_broken_off_leaves_no_process(tmp_path):
-    """A fallback that raises what is no Exception ends the run while another unit hangs."""
+    """A cache that breaks ends the run while another unit hangs."""
     pid = tmp_path / "pid"
 
     def hang(ctx):
         pid.write_text(str(os.getpid()))
         time.sleep(3600)
 
-    def fail(ctx):
-        wait_for_text(pid)
-        msg = "broken"
-        raise ValueError(msg)
+    class Broken:
+        def get(self, key):
+            wait_for_text(pid)
+            msg = "no disk"
+            raise OSError(msg)
 
-    def give_up(ctx, error):
-        raise SystemExit(9)
+        def put(self, key, value):
+            raise NotImplementedError
 
-    partitioner = partitioner_of(hang=hang)
-    partitioner.add_unit(fail, name="fail", fallback=give_up)
-    with pytest.raises(SystemExit):
+    partitioner = CachingQuantumPartitioner(max_workers=2, default_execution_mode="process", cache=Broken())
+    partitioner.add_unit(hang, name="hang")
+    partitioner.add_unit(len, name="cached", metadata={"cacheable": True})
+    with pytest.raises(PluginError, match="no disk"):
         partitioner.execute({})
     assert not psutil.pid_exists(int(pid.read_text()))
     assert children() == []
