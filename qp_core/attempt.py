@@ -323,7 +323,7 @@ class Attempts:
     def _key(self, unit: AnyUnit, context: ExecutionContext) -> str | None:
         try:
             return self.policies.cache_key(
-                unit, context if self.fits else {"context": self.argument, **context.unit_results}
+                unit, context if self.fits else {"": self.argument, **context.unit_results}  # no id is empty
             )
         except UncacheableError as error:
             _log.warning("%s", error)
