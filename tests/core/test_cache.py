@@ -535,6 +535,15 @@ def test_a_unit_that_cannot_be_cached_runs_all_the_same(caplog):
     assert "unit 'search' cannot be cached: its cache_keys holds the string 'query'" in caplog.text
 
 
+def test_a_context_that_is_no_mapping_counts_whatever_units_are_called():
+    """Beside the results of the dependencies, one of which is called `context`."""
+    partitioner = CachingQuantumPartitioner()
+    partitioner.add_unit(lambda number: 0, name="context")
+    partitioner.add_unit(lambda number: number, ["context"], "b", metadata={"cacheable": True})
+    assert [partitioner.execute(number, "sequential")["b"] for number in (1, 2, 1)] == [1, 2, 1]
+    assert (partitioner.cache_hits, partitioner.cache_misses) == (1, 2)
+
+
 def test_nothing_found_is_not_none():
     """A result may be None."""
     assert MISS is not None
