@@ -800,7 +800,7 @@ def test_a_signal_handled_in_this_process_stops_the_run(default_handlers, mode):
 
     partitioner.units["a"].function = terminates
     with pytest.raises(KeyboardInterrupt):
-        partitioner.execute({}, telemetry=[Hears()])
+        partitioner.execute({}, telemetry=[Hears()], grace=60)
     assert partitioner.get_partial_results() == {"a": "kept"}
 
 
