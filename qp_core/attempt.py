@@ -23,7 +23,7 @@ from qp_core.cache import MISS, Cache, UncacheableError
 from qp_core.clock import Clock, Timer, Timers
 from qp_core.context import ContextHome, ExecutionContext
 from qp_core.crew import Crew, Worker
-from qp_core.errors import PluginError, UnitTimeoutError, WorkerLostError
+from qp_core.errors import PluginError, UnitTimeoutError, WorkerLostError, told
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, Frontier
 from qp_core.job import Job, JobOutcome
@@ -216,7 +216,7 @@ class Attempts:
         if thread is None:  # it comes too late even for the run
             _refuse(value)
         waiting = worker.awaiting = thread.submit(value, worker.variables.copy())
-        if worker.abandoned:  # before there was anything to cancel
+        if worker.abandoned or self.crew.stopping:  # before there was anything to cancel
             waiting.cancel()
         try:
             return waiting.result()
@@ -270,7 +270,7 @@ class Attempts:
         if isinstance(outcome, BaseException):
             error = outcome
             if isinstance(outcome, concurrent.futures.BrokenExecutor):
-                error = WorkerLostError(self.ledger.plan.nodes[number].id, f"{type(outcome).__name__}: {outcome}")
+                error = WorkerLostError(self.ledger.plan.nodes[number].id, told(outcome))
                 error.__cause__ = outcome
             return self._failed(worker, number, error, context, worker.started)
         if outcome.error is None:
@@ -323,7 +323,8 @@ class Attempts:
     def _key(self, unit: AnyUnit, context: ExecutionContext) -> str | None:
         try:
             return self.policies.cache_key(
-                unit, context if self.fits else {"": self.argument, **context.unit_results}  # no id is empty
+                unit,
+                context if self.fits else {"": self.argument, **context.unit_results},  # no id is empty
             )
         except UncacheableError as error:
             _log.warning("%s", error)
@@ -373,10 +374,6 @@ class Attempts:
             return
         if not self.crew.give_up(worker, number, stoppable=awaiting is not None):
             self.too_many_abandoned()
-        awaiting = worker.awaiting  # again: either we see it now, or the worker sees that it was given up
-        if awaiting is not None:
-            worker.told = True
-            awaiting.cancel()
         self.stop_inside(worker)
 
     # ---- after the call
@@ -409,8 +406,6 @@ class Attempts:
         if self.frontier.owner(number) != worker.number:
             return False
         _trim(error)
-        if worker.task is not None and worker.task.cancelling() and self.frontier.halted is None:
-            self.settlement.halt("canceled")  # somebody cancels all tasks of this loop: the worker's, not the unit
         stopped = isinstance(error, KeyboardInterrupt) and self.interrupted()
         if stopped or (self.frontier.halted is not None and is_cancellation(error)):
             return self.settlement.failure(number, worker.number, error, CANCELED, started, **notes)
@@ -438,7 +433,7 @@ class Attempts:
         """Note what a fallback raised on the error of its unit."""
         if isinstance(raised, KeyboardInterrupt):
             self.interrupted()
-        add_note(error, f"its fallback raised {type(raised).__name__}: {raised}")
+        add_note(error, f"its fallback raised {told(raised)}")
 
     def end(
         self,
@@ -520,7 +515,7 @@ def _asked(cache: Cache, method: str, unit: AnyUnit, *arguments: Any) -> Any:
     try:
         return getattr(cache, method)(*arguments)
     except Exception as error:
-        problem = f"raised {type(error).__name__}: {error} for unit {unit.id!r}"
+        problem = f"raised {told(error)} for unit {unit.id!r}"
         raise PluginError(type(cache).__name__, f"Cache.{method}", problem) from error
 
 

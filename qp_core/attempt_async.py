@@ -12,7 +12,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -42,6 +42,7 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
     home, who, variables = attempts.home, worker.number, contextvars.copy_context
     new, fits, argument = ExecutionContext.__new__, attempts.fits, attempts.argument
     plain, own = attempts.plain, variables()
+    task = worker.task = cast("asyncio.Task[None]", asyncio.current_task())
     step = _Step(asyncio.get_running_loop(), attempts.frontier.help)
     number = attempts.frontier.arrive(who)
     ended = now()
@@ -73,10 +74,10 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
                     number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
                 worker.context = None
                 del value, context  # or they would live on while the next unit runs
-            if variables() != own:
-                # The unit has set context variables, in this task's own context. No other unit may see them: another task goes on.
-                if number >= 0:
-                    attempts.frontier.pass_on(number, who)
+            if task.cancelling() or not _same(variables(), own):
+                # The unit has set context variables, or cancelled its task, which is ours. No other unit may see that: another task goes on.
+                if number >= 0 and not attempts.frontier.put_back(number, who):
+                    attempts.settlement.failure(number, who, asyncio.CancelledError(), CANCELED)
                 return
         if step.over:
             step.begin()  # it waited, so others have had their turn
@@ -84,6 +85,15 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
         elif number >= 0 and ended > turn_ends:
             number = await _next_turn(attempts, worker, number, step)
             turn_ends = now() + _LOOP_TURN_S
+
+
+def _same(left: contextvars.Context, right: contextvars.Context) -> bool:
+    try:
+        return (
+            left == right
+        )  # costs nothing where they are the same, as they nearly always are; else it asks the values
+    except Exception:  # noqa: BLE001 - a value's comparison is the user's (an array's has no truth), and only a changed one is asked
+        return False
 
 
 class _Step:
@@ -214,11 +224,15 @@ class _Attempt:
         worker.awaiting = _Cancelable(loop, task)
         if self.timer is None:
             self.timer = self.attempts.limit(worker, self.number, self.unit)
-        elif worker.abandoned:  # before there was anything to cancel
-            worker.told = True
+        if worker.abandoned or self.attempts.crew.stopping:  # before there was anything to cancel
+            worker.told = worker.abandoned
             task.cancel()
         try:
             return await task
+        except asyncio.CancelledError:
+            if task.done() and not task.cancelled():
+                return task.result()  # the unit had ended when its worker was cancelled
+            raise
         finally:
             worker.awaiting = None
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from qp_core.lock import YieldingLock
+from qp_core.strategy import available_cores
 
 
 def nothing() -> None:
@@ -33,6 +34,10 @@ class Budget:
     def unbounded(self) -> bool:
         """Whether there is always a slot."""
         return False
+
+    def for_nested(self) -> "Budget":
+        """The budget that nested runs with a bound share."""
+        return self
 
     def take(self, offer: Callable[[], None]) -> bool:
         """Take a slot.
@@ -88,10 +93,21 @@ class Budget:
 
 
 class Unbounded(Budget):
-    """A budget that never ends; counts nothing."""
+    """A budget that never ends, and counts nothing; bounded runs that are nested in its run share another.
+
+    Without that, a thousand coroutines with a run of threads in each would start thousands of threads.
+    """
 
     def __init__(self) -> None:
         super().__init__(0)
+        self._nested: Budget | None = None
+
+    def for_nested(self) -> Budget:
+        """The budget that nested runs with a bound share, beside the slot that each of them is lent: two for each core."""
+        with self.lock:
+            if self._nested is None:
+                self._nested = Budget(2 * available_cores())
+            return self._nested
 
     @property
     def unbounded(self) -> bool:

@@ -21,6 +21,11 @@ class Enclosing(Protocol):
 
     budget: Budget
 
+    @property
+    def over(self) -> bool:
+        """Whether every unit has ended."""
+        ...
+
     def enclose(self, nested: Any) -> None:
         """A run begins inside one of this run's units."""
         ...
@@ -83,15 +88,19 @@ class Worker:
             return self.still_busy()
         return self.task is not None and not self.task.done()
 
-    def lend(self) -> Budget | None:
+    def lend(self, *, bounded: bool) -> Budget | None:
         """The budget of a run that is nested in this worker's unit: the unit's own slot, shared by all that are nested in it.
 
+        Args:
+            bounded: Whether the nested run has a bound of its own.
+
         Returns:
-            None where this worker's run has no bound.
+            None where neither that run nor this worker's has a bound.
         """
         outer = self.run.budget
-        if outer.unbounded:
+        if outer.unbounded and not bounded:
             return None
+        outer = outer.for_nested()
         with outer.lock:
             if self._lent is None:
                 self._lent = Budget(1, outer)
@@ -114,6 +123,8 @@ class Crew:
         self._lock = threading.Lock()
         self._count = 0
         self._workers: dict[int, Worker] = {}
+        self.stopping = False
+        """Whether the coroutines of this run are cancelled; one that comes later is to be cancelled by who awaits it."""
         self.given_up: list[tuple[int, Worker]] = []
         """The units that were given up, each with its worker."""
         self._stuck: list[Worker] = []
@@ -181,6 +192,7 @@ class Crew:
 
     def cancel_awaiting(self) -> None:
         """Cancel the coroutines that threads wait for; those that tasks wait for are cancelled with them."""
+        self.stopping = True  # first: who begins to wait looks at this after it has said what it waits for
         with self._lock:
             workers = [worker for worker in self._workers.values() if worker.task is None]
         for worker in workers:
@@ -201,6 +213,11 @@ class Crew:
         """
         worker.abandoned = True
         worker.context = None
+        awaiting = worker.awaiting  # either we see it now, or the worker sees that it was given up
+        if awaiting is not None:
+            worker.told = True
+            if not self.stopping:  # else it was cancelled before, and may be cleaning up
+                awaiting.cancel()
         with self._lock:
             gone = self._workers.pop(worker.number, None) is None
             self.given_up.append((unit, worker))

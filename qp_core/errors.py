@@ -56,6 +56,18 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"
 
 
+def told(error: BaseException) -> str:
+    """An exception for a message: its class and text.
+
+    Returns:
+        One piece of text, also where the exception's own `__str__` raises.
+    """
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything, and must not spoil the message
+        return f"{type(error).__name__} (its __str__ raised {type(broken).__name__})"
+
+
 def name_list(names: Iterable[object]) -> str:
     """Names for a message: quoted, the first eight, then how many more.
 

@@ -366,6 +366,22 @@ class Frontier:
                     self._call_for_help()
             return following
 
+    def put_back(self, number: int, worker: int) -> bool:
+        """Give back a unit that was taken and not begun; it is handed out again, next of all.
+
+        Returns:
+            False where the run was halted: then the unit is still the worker's, and to be cancelled.
+        """
+        with self._lock:
+            if self.halted is not None or self._states[number] != RUNNING or self._workers[number] != worker:
+                return False
+            self._states[number] = PENDING
+            if self._rank is None:
+                self._ready.appendleft(number)
+            else:
+                self._push(number)
+            return True
+
     def pass_on(self, number: int, worker: int) -> bool:
         """Take a running unit from its worker, and have it handed out again, next of all: whoever gets it has to end it.
 

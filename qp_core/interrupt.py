@@ -1,7 +1,9 @@
 """Run: Ctrl-C and SIGTERM while a run goes on.
 
-While the main thread waits in `execute`, both signals go to the run instead of raising at some random line: the first stops
-handing out units and gives running ones a grace, the second stops at once. Handlers that the program has set for itself are
+While the main thread waits in `execute`, both signals go to the run instead of raising at some random line (while it reads a stream
+or runs an event loop, SIGTERM does, which would end the process; Ctrl-C is theirs to handle): the first stops
+handing out units and gives running ones a grace, the second stops at once, and a third comes out where the run should be
+gone and is not, since something holds it up (an observer that hangs). Handlers that the program has set for itself are
 left alone.
 """
 
@@ -10,20 +12,20 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-from qp_core.crew import Worker
 from qp_core.run import INTERRUPT, Run
 
 
 @contextlib.contextmanager
-def signals_of(run: Run) -> Iterator[None]:
+def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
     """Send Ctrl-C and SIGTERM to a run; does nothing outside the main thread.
 
     Args:
-        run: The run that the calling thread waits for.
+        run: The run.
+        waits: Whether the calling thread waits for it and does nothing else; if not, it is sent SIGTERM only.
 
     Yields:
         Nothing.
@@ -31,13 +33,14 @@ def signals_of(run: Run) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = _Handler(run)
     replaced: dict[int, Any] = {}
+    handler = _Handler(run, replaced)
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     for number, default in defaults.items():
-        if signal.getsignal(number) == default:
+        if (waits or number == signal.SIGTERM) and signal.getsignal(number) == default:
             replaced[number] = signal.signal(number, handler)
-    run.guarded = signal.SIGINT in replaced
+    if waits:
+        run.guarded = signal.SIGINT in replaced
     try:
         yield
     finally:
@@ -48,14 +51,18 @@ def signals_of(run: Run) -> Iterator[None]:
 class _Handler:
     """Handles signals for one run. It may run between any two bytecodes of the main thread, so it takes no lock."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, replaced: Mapping[int, Any]) -> None:
         self._run = run
-        self.worker: Worker | None = None
+        self._replaced = replaced
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         run = self._run
-        run.signals += 1
+        run.note_signal()
         worker = run.here
+        if run.out_of_patience:
+            for number, before in self._replaced.items():
+                signal.signal(number, before)
+            raise KeyboardInterrupt
         if worker is None:
             run.inbox.put(INTERRUPT)  # SimpleQueue.put may be called from here
         elif run.signals == 1:
@@ -74,6 +81,8 @@ def _act_aside(run: Run) -> None:
         time.sleep(0.01)
         if run.over:
             return
+    if run.over:
+        return
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:

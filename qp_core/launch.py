@@ -10,7 +10,7 @@ import attrs
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import ContextError, PluginError, UnknownNameError, missing_dependency, shown
+from qp_core.errors import ContextError, PluginError, UnknownNameError, missing_dependency, shown, told
 from qp_core.executor import Executor, workers_for
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
@@ -122,7 +122,7 @@ class Launcher:
         known = _checked_known(options.get("known"), plan)
         outputs = options.get("outputs")
         if outputs is not None:
-            outputs = _checked_list(outputs, "outputs", "ids")
+            outputs = checked_list(outputs, "outputs", "ids")
             plan = plan.restricted_to(outputs, known)
             known = {unit_id: value for unit_id, value in known.items() if unit_id in plan.index}
         _check_context(context, plan)
@@ -177,10 +177,10 @@ class Launcher:
         except PluginError:
             raise
         except Exception as error:
-            raise PluginError(name, "Strategy.order", f"raised {type(error).__name__}: {error}") from error
+            raise PluginError(name, "Strategy.order", f"raised {told(error)}") from error
 
     def _observers(self, options: ExecuteOptions) -> Iterator[tuple[str, object]]:
-        for wanted in _checked_list(options.get("telemetry", ()), "telemetry", "observers"):
+        for wanted in checked_list(options.get("telemetry", ()), "telemetry", "observers"):
             if isinstance(wanted, str):
                 yield wanted, self.plugins.make("observers", wanted)
             else:
@@ -213,10 +213,15 @@ class Launch:
 
         Returns:
             What came of it.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed a third time; the run is left as it is.
         """
         try:
             self.executor.run(self.run)
-        except BaseException as error:  # noqa: BLE001 - the report comes first; `conclude` raises it
+        except BaseException as error:  # the report comes first; `conclude` raises it
+            if self.run.out_of_patience:
+                raise
             self.run.break_off(error)
         self._result = self.run.finish()
         return self._result
@@ -291,7 +296,7 @@ def _checked_known(known: Mapping[UnitId, Any] | None, plan: ExecutionPlan) -> d
     return dict(known)
 
 
-def _checked_list(given: object, what: str, of: str) -> tuple[Any, ...]:
+def checked_list(given: object, what: str, of: str) -> tuple[Any, ...]:
     """What an option lists; one string is surely a slip, since its letters are meant by nobody."""
     if isinstance(given, str | bytes):
         msg = f"{what} is the string {shown(given)}; give a list of {of}: [{shown(given)}]"

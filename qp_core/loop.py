@@ -159,9 +159,9 @@ class LoopThread:
             self.loop.run_forever()
         finally:
             self._sweep()
-            self.loop.close()
             with self._lock:
                 left, self._open = self._open or set(), None
+            self.loop.close()
             for awaited in left:
                 awaited.lose()
 

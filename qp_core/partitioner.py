@@ -10,7 +10,7 @@ from qp_core.cache import Cache
 from qp_core.clock import Clock
 from qp_core.errors import DuplicateUnitError, ExecutionError
 from qp_core.interrupt import signals_of
-from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_workers
+from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_list, checked_workers
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
@@ -257,28 +257,21 @@ class QuantumPartitioner(Generic[T, R]):
 
         launch = self._launched(context, options)
         run = launch.run
-        run.may_be_left = True
         loop = run.loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()  # never cancelled: it is only awaited under a shield
-
-        def drive() -> None:
+        thread = self._attending(launch, lambda: loop.call_soon_threadsafe(over.set_result, None))
+        with signals_of(run, waits=False):
+            thread.start()
             try:
-                self._drive(launch)
-            finally:
-                with contextlib.suppress(RuntimeError):  # the loop was closed: then nobody waits any more
-                    loop.call_soon_threadsafe(over.set_result, None)
-
-        threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True).start()
-        try:
-            await asyncio.shield(over)
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            try:
-                run.interrupt(_LEFT)
                 await asyncio.shield(over)
-            except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                run.interrupt(_LEFT)
-                await asyncio.shield(over)
-            raise
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                try:
+                    run.interrupt(_LEFT)
+                    await asyncio.shield(over)
+                except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
+                    run.interrupt(_LEFT)
+                    await asyncio.shield(over)
+                raise
         return launch.conclude()
 
     def stream(self, context: T, **options: Unpack[ExecuteOptions]) -> Iterator[tuple[UnitId, UnitFinished]]:
@@ -297,33 +290,30 @@ class QuantumPartitioner(Generic[T, R]):
         ends: queue.SimpleQueue[UnitFinished | None] = queue.SimpleQueue()
         launch = self._launched(context, options, _Feed(ends.put))
         run = launch.run
-        run.may_be_left = True
         over = threading.Event()
 
-        def drive() -> None:
-            try:
-                self._drive(launch)
-            finally:
-                over.set()
-                ends.put(None)
+        def done() -> None:
+            over.set()
+            ends.put(None)
 
-        thread = threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True)
-        try:
-            _start(thread, over)  # in here, for Ctrl-C may come while it waits for the thread to begin
-            while (end := ends.get()) is not None:
-                yield end.unit_id, end
-        finally:
+        thread = self._attending(launch, done)
+        with signals_of(run, waits=False):
             try:
-                if not run.over:
-                    run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
-                over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
-            except KeyboardInterrupt:  # again: at once
-                run.interrupt(_LEFT)
-                over.wait()
-                raise
+                _start(thread, over)  # in here, for Ctrl-C may come while it waits for the thread to begin
+                while (end := ends.get()) is not None:
+                    yield end.unit_id, end
             finally:
-                if thread.ident is not None:
-                    thread.join()
+                try:
+                    if not run.over:
+                        run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
+                    over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
+                except KeyboardInterrupt:  # again: at once
+                    run.interrupt(_LEFT)
+                    over.wait()
+                    raise
+                finally:
+                    if thread.ident is not None:
+                        thread.join()
         launch.conclude()
 
     async def astream(
@@ -348,32 +338,25 @@ class QuantumPartitioner(Generic[T, R]):
         ends: asyncio.Queue[UnitFinished | None] = asyncio.Queue()
         launch = self._launched(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
         run = launch.run
-        run.may_be_left = True
         run.loop = loop
-
-        def drive() -> None:
-            try:
-                self._drive(launch)
-            finally:
-                with contextlib.suppress(RuntimeError):  # the loop was closed: then nobody waits any more
-                    loop.call_soon_threadsafe(ends.put_nowait, None)
-
-        threading.Thread(target=drive, name=f"qp-{run.run_id[:8]}-attend", daemon=True).start()
+        thread = self._attending(launch, lambda: loop.call_soon_threadsafe(ends.put_nowait, None))
         end: UnitFinished | None = None
-        try:
-            while (end := await ends.get()) is not None:
-                yield end.unit_id, end
-        finally:
-            if end is not None or not run.over:
-                try:
-                    run.interrupt(_LEFT)
-                    while await ends.get() is not None:
-                        pass
-                except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                    run.interrupt(_LEFT)
-                    while await ends.get() is not None:
-                        pass
-                    raise
+        with signals_of(run, waits=False):
+            thread.start()
+            try:
+                while (end := await ends.get()) is not None:
+                    yield end.unit_id, end
+            finally:
+                if end is not None or not run.over:
+                    try:
+                        run.interrupt(_LEFT)
+                        while await ends.get() is not None:
+                            pass
+                    except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
+                        run.interrupt(_LEFT)
+                        while await ends.get() is not None:
+                            pass
+                        raise
         launch.conclude()
 
     def execute_with_strategy(
@@ -417,7 +400,10 @@ class QuantumPartitioner(Generic[T, R]):
             As `execute` does.
         """
         observer = self._installed_plugins().make("observers", "metrics")
-        chosen: ExecuteOptions = {**options, "telemetry": [*options.get("telemetry", ()), observer]}
+        chosen: ExecuteOptions = {
+            **options,
+            "telemetry": [*checked_list(options.get("telemetry", ()), "telemetry", "observers"), observer],
+        }
         try:
             return self.execute(context, **chosen)
         finally:
@@ -513,6 +499,19 @@ class QuantumPartitioner(Generic[T, R]):
             if name not in self._caches:
                 self._caches[name] = self._installed_plugins().make("caches", name)
             return self._caches[name]
+
+    def _attending(self, launch: Launch, done: Callable[[], object]) -> threading.Thread:
+        """The thread that drives a run which its reader may leave; it is still to be started."""
+        launch.run.may_be_left = True
+
+        def drive() -> None:
+            try:
+                self._drive(launch)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the reader's loop was closed: then nobody waits any more
+                    done()
+
+        return threading.Thread(target=drive, name=f"qp-{launch.run.run_id[:8]}-attend", daemon=True)
 
     def _drive(self, launch: Launch) -> None:
         self._latest.result = launch.drive()

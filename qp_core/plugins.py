@@ -17,7 +17,7 @@ import pluggy
 
 from qp_core import hookspecs
 from qp_core.cache import cache_key
-from qp_core.errors import PluginConflictError, PluginError, UnknownNameError
+from qp_core.errors import PluginConflictError, PluginError, UnknownNameError, told
 from qp_core.fallback import Substitute
 from qp_core.plan import ExecutionPlan
 from qp_core.settings import Settings
@@ -140,11 +140,14 @@ class Plugins:
     def _load_one(self, name: str, entry: "EntryPoint") -> None:
         try:
             plugin = entry.load()
+            if self._manager.is_registered(plugin):  # one module under two entry points, since it serves two seams
+                self._info[name] = attrs.evolve(self._info[name], state="loaded")
+                return
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
             self._refuse_wrappers(plugin)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way while it is imported, and must not stop the others
-            self._leave_out(name, f"{type(error).__name__}: {error}")
+            self._leave_out(name, told(error))
         else:
             self._info[name] = attrs.evolve(self._info[name], state="loaded")
 
@@ -210,7 +213,7 @@ class Plugins:
             else:
                 return answer
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as above: whatever it raises
-            problem = f"{hook} raised {type(error).__name__}: {error}"
+            problem = f"{hook} raised {told(error)}"
         self._leave_out(impl.plugin_name, problem)
         return {}
 
@@ -260,7 +263,7 @@ class Plugins:
         try:
             return impl.function(*[arguments[name] for name in impl.argnames])
         except Exception as error:
-            problem = f"raised {type(error).__name__}: {error}"
+            problem = f"raised {told(error)}"
             raise PluginError(impl.plugin_name, hook, problem, self._distribution(impl.plugin_name)) from error
 
     def _decided(self, seam: str, hook: str, **arguments: Any) -> tuple[str, Any] | None:

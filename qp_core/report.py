@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import attrs
 
 from qp_core import codec, graph
-from qp_core.errors import UnitFailedError
+from qp_core.errors import UnitFailedError, told
 from qp_core.ledger import COMPLETED, FREED, STATES, Ledger
 from qp_core.unit import NOTHING_YET, Outcome
 from qp_core.vocabulary import R, UnitId, UnitState
@@ -366,5 +366,5 @@ class ExecutionResult(dict[UnitId, R]):
             msg = f"the result of {unit_id!r} was freed after its last use; name it in outputs=[...] to keep it"
             raise KeyError(msg)
         error = self.errors.get(record.cause or unit_id)
-        reason = self.report.stopped or "" if error is None else f"{type(error).__name__}: {error}"
+        reason = self.report.stopped or "" if error is None else told(error)
         raise UnitFailedError(unit_id, record.state, reason, record.cause) from error

@@ -5,7 +5,6 @@ over) and `attend` (what the thread that waits for the run does: keep its time, 
 state passes through the frontier.
 """
 
-import contextvars
 import functools
 import logging
 import os
@@ -42,7 +41,9 @@ INTERRUPT = object()
 """What a signal handler puts into a run's inbox."""
 
 _OVER = object()
-_LAST_MOMENT_S = 0.25
+_PATIENCE = 2  # signals that are answered by winding the run up
+_WINDING_UP_S = 1.0  # how long that may take, beside the grace
+_LAST_MOMENT_S = 0.15
 """How long cancelled tasks have to end by themselves before their units are given up."""
 
 
@@ -118,18 +119,22 @@ class Run:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._interrupted = False
         self.signals = 0
+        self._signaled = 0.0
         self.may_be_left = False
         self.guarded = threading.current_thread() is not threading.main_thread()
         self.here: Worker | None = None
         self.inbox: Inbox = Inbox()
         self._timers = Timers(self.clock, self.inbox)
         self._listeners = listeners or Listeners({})
-        self._outer = contextvars.copy_context().get(running)
+        outer = running.get()
+        # What a unit leaves behind (a task, a thread) still has its variables, but is no part of it any more.
+        is_inside = isinstance(outer, Worker) and outer.context is not None and not outer.run.over
+        self._outer = outer if is_inside else None
         self._nested: set[Run] = set()
         self._nested_lock = threading.Lock()
         self.budget: Budget = Unbounded() if options.max_workers is None else Budget(options.max_workers)
         if isinstance(self._outer, Worker):
-            self.budget = self._outer.lend() or self.budget
+            self.budget = self._outer.lend(bounded=options.max_workers is not None) or self.budget
         self._stop: Callable[[], None] | None = None
         self._over = False
         self._broken: BaseException | None = None
@@ -267,6 +272,8 @@ class Run:
             try:
                 self._attend_once()
             except BaseException as error:
+                if self.out_of_patience:
+                    raise
                 # The units are given up here and now: an executor that let this through would wait for them as it cleans up.
                 again = self._broken is not None
                 self.break_off(error)
@@ -277,7 +284,9 @@ class Run:
         try:
             message = self._timers.wait(self._idle)
         except KeyboardInterrupt:  # from a signal handler that is not ours
-            self.signals += 1
+            if self.out_of_patience:
+                raise
+            self.note_signal()
             message = INTERRUPT
         if message is _OVER:
             self._over = True
@@ -312,7 +321,9 @@ class Run:
                     self._attempts.run_ready(worker, number)
                 else:
                     self._attend_once()
-        except BaseException as error:  # noqa: BLE001 - `finish` raises it, after the report is made
+        except BaseException as error:  # `finish` raises it, after the report is made
+            if self.out_of_patience:
+                raise
             self.break_off(error)
             self.attend()
         finally:
@@ -426,6 +437,18 @@ class Run:
         for nested in self._inside():
             nested.halt_with_inside(reason)
 
+    def note_signal(self) -> None:
+        """Ctrl-C or SIGTERM came; called from signal handlers, so it takes no lock."""
+        if not self.signals:
+            self._signaled = self.clock.now()
+        self.signals += 1
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether Ctrl-C was pressed a third time although the run should be gone: something holds it up, and it is left as it is."""
+        late = self.clock.now() - self._signaled > self.options.grace_s + _WINDING_UP_S
+        return self.signals > _PATIENCE and late
+
     @property
     def over(self) -> bool:
         """Whether every unit has ended."""
@@ -477,7 +500,7 @@ class Run:
         """Whether a KeyboardInterrupt that came out of a unit is the user's Ctrl-C; else the unit raised it by itself."""
         in_main = threading.current_thread() is threading.main_thread()  # no signal handler raises anywhere else
         if self.signals or (in_main and not self.guarded):
-            self.signals += 1
+            self.note_signal()
             self._settlement.halt("interrupted")
             return True
         return False
@@ -500,6 +523,9 @@ class Run:
             self._outer.run.discharge(self)
         for number, worker in self._crew.given_up:
             if worker.is_busy:
+                error = self._ledger.notes_of(number).error
+                if isinstance(error, UnitTimeoutError):
+                    error.abandoned = True  # it was told to stop, and did not
                 self._ledger.note(number, abandoned=True)
         self._attempts.close(_LAST_MOMENT_S)
         report = RunReport.of(

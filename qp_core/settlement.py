@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from qp_core.clock import Clock, Timers
-from qp_core.errors import PluginError
+from qp_core.errors import PluginError, told
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, NOBODY, Frontier
 from qp_core.ledger import CANCELED, COMPLETED, PENDING, STATES, Ledger
@@ -39,8 +39,9 @@ class Policies(Protocol):
 def _name_unit(error: BaseException, unit_id: UnitId, attempts: int) -> None:
     # In an ExceptionGroup or a traceback far away, the exception itself must say whose it is.
     note = f"raised by unit {unit_id!r}" + (f", attempt {attempts}" if attempts > 1 else "")
-    if note not in getattr(error, "__notes__", ()):
-        add_note(error, note)
+    with contextlib.suppress(Exception):  # whatever the user's exception has for notes
+        if note not in getattr(error, "__notes__", ()):
+            add_note(error, note)
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -54,7 +55,7 @@ def _asked_wait(unit: AnyUnit, attempts: int, error: BaseException, rng: random.
     try:
         wait = unit.retry.wait_s(attempts, error, rng)
     except Exception as raised:
-        problem = f"raised {type(raised).__name__}: {raised} for unit {unit.id!r}"
+        problem = f"raised {told(raised)} for unit {unit.id!r}"
         raise PluginError("RetryPolicy", "retry_after", problem) from raised
     if not wait < math.inf:
         problem = f"answered {wait!r} for unit {unit.id!r}; answer seconds, or None"
@@ -249,7 +250,7 @@ class Settlement:
                 error=notes.error,
                 attempts=notes.attempts if ran else 0,
                 started=ledger.started[number] if ran else None,
-                ended=ledger.ended[number],
+                ended=ledger.ended[number] or self._clock.now(),
                 cause=None if cause is None else ledger.plan.nodes[cause].id,
                 cached=notes.cached,
                 used_fallback=notes.used_fallback,

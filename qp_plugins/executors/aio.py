@@ -53,7 +53,7 @@ class AsyncExecutor:
             sides.close()
 
 
-_MOMENT_S = 0.25  # how long cancelled tasks have to end
+_MOMENT_S = 0.15  # how long cancelled tasks have to end
 
 
 class _Tasks:
@@ -70,10 +70,12 @@ class _Tasks:
             here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
             here = False
-        if here:
-            self._start()
-        else:
+        if not here:
             self._loop.call_soon_threadsafe(self._start)
+        elif self._loop.get_task_factory() is None:
+            self._start()
+        else:  # it may begin the task at once, here, under the frontier's lock
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         worker = self._run.new_worker()

@@ -26,7 +26,9 @@ def _first(choices: Sequence[Any], error: BaseException, context: Any) -> Substi
             return Substitute(_awaited(None, choice, others, error, context))
         try:
             value = _called(choice, error, context)
-        except Exception as raised:  # noqa: BLE001 - the next choice has its turn, and the unit's own error keeps the note
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - the next choice has its turn, and the unit's own error keeps the note
             _note(error, choice, raised)
             continue
         return Substitute(_awaited(value, choice, others, error, context) if is_awaitable(value) else value)
@@ -50,7 +52,7 @@ async def _awaited(
         return await following.value if is_awaitable(following.value) else following.value
 
 
-def _note(error: BaseException, choice: Any, raised: Exception) -> None:
+def _note(error: BaseException, choice: Any, raised: BaseException) -> None:
     name = repr(choice.id) if isinstance(choice, QuantumUnit) else getattr(choice, "__qualname__", repr(choice))
     with contextlib.suppress(Exception):  # an exception of the user's may be frozen, such as a dataclass
         error.add_note(f"its fallback {name} raised {type(raised).__name__}: {raised}")
