@@ -1,5 +1,6 @@
 """What an executor is (R9, R11): anything that drives a run to its end; and what becomes of a run whose executor does not."""
 
+import pickle
 import threading
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from concurrent.futures import Executor as Pool
@@ -8,6 +9,7 @@ import pytest
 
 from qp_core import Executor, PluginError, QuantumPartitioner, WorkerLostError
 from qp_core.executor import workers_for
+from qp_core.testing import FakeClock
 from tests.core.engine import PATIENCE_S, Hanging, states_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("nothing_left_over")
@@ -125,6 +127,43 @@ def test_an_executor_without_an_opinion_gets_what_was_asked_for_or_what_suits_th
     plan = chain().build_execution_plan()
     assert workers_for(Inline(), 5, plan) == 5
     assert workers_for(Inline(), None, plan) == 1
+
+
+def test_places_that_have_nothing_to_do_leave_and_are_called_again():
+    """One place, which leaves after every unit: a retry calls it anew."""
+    calls = []
+
+    class Leaves:
+        """Gives its place up whenever it can."""
+
+        def run(self, run):
+            """Run."""
+
+            def come():
+                calls.append(1)
+                worker = run.new_worker()
+                number = run.take(worker)
+                if number < 0:
+                    return
+                number = run.job_done(worker, number, run.job(worker, number)())
+                if number >= 0:  # not for this place
+                    number = run.job_done(worker, number, run.job(worker, number)())
+                run.leave(worker)
+
+            run.begin(lambda: run.post(come))
+            run.attend()
+
+    tried = []
+
+    def flaky(ctx):
+        tried.append(1)
+        if len(tried) < 3:
+            raise ValueError
+
+    partitioner = QuantumPartitioner(max_workers=1, clock=FakeClock())
+    partitioner.add_unit(flaky, name="a", retries=5)
+    assert partitioner.execute({}, custom_executor=Leaves()).ok
+    assert len(calls) == 3
 
 
 # ---- executors that do not drive a run to its end
@@ -367,6 +406,64 @@ def test_retries_in_a_pool_hold_no_place(clock):
     with ThreadPoolExecutor(1) as pool:
         assert partitioner.execute({}, custom_executor=pool).ok
     assert log == ["first 1", "other", "first 2"]
+
+
+class Pickles(Pool):
+    """A pool that is reached by bytes only."""
+
+    def submit(self, job, /):
+        """There and back."""
+        future = Future()
+        future.set_result(pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(job))())))
+        return future
+
+
+def test_a_pool_that_is_reached_by_bytes_gives_results_and_exceptions_back():
+    """The traceback, which does not survive, is a note on the exception."""
+
+    def fails(ctx):
+        raise LookupError("over there")
+
+    partitioner = chain(2)
+    partitioner.add_unit(fails, name="fails")
+    partitioner.add_unit(lambda ctx: ctx.record_metric("m", ctx["given"]), name="measures", timeout=60)
+    result = partitioner.execute({"given": 7}, custom_executor=Pickles())
+    assert result == {"u0": 1, "u1": 2, "measures": None}
+    assert dict(result.report.units["measures"].metrics) == {"m": 7}
+    assert type(result.failed["fails"]) is LookupError
+    assert any("in the worker:" in note and "in fails" in note for note in result.failed["fails"].__notes__)
+
+
+def test_a_unit_in_a_pool_that_is_in_time_is_left_alone(clock):
+    """Its timer is forgotten."""
+    partitioner = QuantumPartitioner(clock=clock)
+    partitioner.add_unit(lambda ctx: clock.advance(4), name="a", timeout=5)
+    partitioner.add_unit(lambda ctx: clock.advance(100), ["a"], "b")
+    with ThreadPoolExecutor(1) as pool:
+        assert partitioner.execute({}, custom_executor=pool).ok
+
+
+class Shelf:
+    """A cache that has everything."""
+
+    def get(self, key):
+        """Find."""
+        return "found"
+
+    def put(self, key, value):
+        """Never called."""
+        raise NotImplementedError
+
+
+def test_what_a_cache_has_never_reaches_the_pool_but_what_follows_does():
+    """Found -> after; found_too beside."""
+    partitioner = QuantumPartitioner()
+    for name in ("found", "found_too"):
+        partitioner.add_unit(lambda ctx: 1 / 0, name=name, metadata={"cacheable": True})
+    partitioner.add_unit(lambda ctx: ctx["found"], ["found"], "after")
+    with ThreadPoolExecutor(1) as pool:
+        result = partitioner.execute({}, custom_executor=pool, cache=Shelf())
+    assert result == {"found": "found", "found_too": "found", "after": "found"}
 
 
 def test_two_runs_may_share_a_pool():

@@ -130,6 +130,26 @@ def test_where_nothing_stands_in_the_unit_has_failed_with_its_own_error(lane, fa
 
 
 @in_every_lane
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("coroutine", [False, True], ids=["function", "coroutine_function"])
+def test_whatever_a_fallback_raises_stays_with_its_unit(lane, kind, coroutine):
+    """Also what would end a thread, a loop or the program."""
+
+    def leaves(ctx, error):
+        raise kind("out")
+
+    async def leaves_later(ctx, error):
+        raise kind("out")
+
+    partitioner = lane.partitioner({"beside": lambda ctx: 1})
+    partitioner.add_unit(lane.unit(broken), name="bad", fallback=leaves_later if coroutine else leaves)
+    result = partitioner.execute({})
+    assert states_of(result) == {"beside": "completed", "bad": "failed"}
+    assert str(result.failed["bad"]) == "broken"
+    assert any(kind.__name__ in note for note in result.failed["bad"].__notes__)
+
+
+@in_every_lane
 def test_a_fallback_value_goes_before_other_fallbacks(lane):
     """As the cheapest."""
     asked = []

@@ -430,6 +430,20 @@ def test_units_that_are_passed_on_are_handed_out_though_the_run_is_halted(order)
     assert bench.take(10) is None
 
 
+@pytest.mark.parametrize("order", [None, ["c", "b", "a"]], ids=["arrival", "ranked"])
+def test_a_unit_that_was_taken_and_not_begun_can_be_put_back(order):
+    """It is handed out again, next of all that is no more urgent; only its worker can do that, and only while the run goes on."""
+    bench = Bench({"a": [], "b": [], "c": []}, order=order).begin()
+    first = bench.take(0)
+    assert not bench.frontier.put_back(bench.number[first], 1)
+    assert bench.frontier.put_back(bench.number[first], 0)
+    assert bench.states()[first] == PENDING
+    assert bench.take(1) == first
+    bench.frontier.halt("why")
+    assert not bench.frontier.put_back(bench.number[first], 1)
+    assert bench.states()[first] == RUNNING
+
+
 # ---- stopping
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from qp_core import QuantumPartitioner, UnitFailedError
+from qp_core.clock import SystemClock
 from qp_core.telemetry import RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
 from qp_core.testing import Recorder
 from tests.core.engine import PATIENCE_S, in_every_lane, in_every_mode, in_parallel_modes, states_of, wait_for
@@ -711,6 +712,54 @@ def test_an_observer_that_raises_hurts_nothing_but_itself(lane, caplog):
     assert broken.heard == 1
     assert sorted(recorder.finished()) == ["a", "b", "c"]
     assert sum("'Broken' raised in qp_unit_finished" in message for message in caplog.messages) == 1
+
+
+# ---- broken from outside
+
+
+class Breaks(SystemClock):
+    """A clock that raises when the run waits for the time of an attempt.
+
+    Args:
+        error: What it raises.
+        times: How often.
+    """
+
+    def __init__(self, error, times=1):
+        self._error = error
+        self._left = times
+
+    def wait(self, inbox, timeout_s, idle):
+        """Raise, or wait."""
+        if timeout_s is not None and self._left:
+            self._left -= 1
+            raise self._error
+        return super().wait(inbox, timeout_s, idle)
+
+
+@in_every_mode
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "always"])
+def test_what_goes_wrong_in_the_thread_that_waits_ends_the_run(mode, times):
+    """A clock that breaks: its error comes out of `execute`, every unit is in a final state, no thread is left."""
+    partitioner = QuantumPartitioner(clock=Breaks(OSError("no time"), times))
+    partitioner.add_unit(fail, name="a", retries=1)
+    partitioner.add_unit(answer(1), ["a"], "b")
+    with pytest.raises(OSError, match="no time"):
+        partitioner.execute({}, mode)
+    assert states_of(partitioner.last_result) == {"a": "canceled", "b": "canceled"}
+
+
+@in_every_mode
+def test_a_keyboardinterrupt_in_the_thread_that_waits_is_the_users(mode):
+    """From a handler that is not ours: the run is wound up, and KeyboardInterrupt raised in the end."""
+    partitioner = QuantumPartitioner(clock=Breaks(KeyboardInterrupt()))
+    partitioner.add_unit(answer("done"), name="done")
+    partitioner.add_unit(fail, ["done"], "a", retries=1)
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({}, mode)
+    assert states_of(partitioner.last_result) == {"done": "completed", "a": "canceled"}
+    assert partitioner.last_result.report.stopped == "interrupted"
+    assert partitioner.get_partial_results() == {"done": "done"}
 
 
 # ---- what the log says

@@ -1,6 +1,7 @@
 """Runs that are stopped before their end: cancelled, by the first failure, by a deadline; Ctrl-C is in test_interrupt."""
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections import Counter
@@ -298,44 +299,43 @@ def test_a_run_that_is_cancelled_while_an_async_fallback_waits_comes_to_its_end(
     assert str(result.errors["a"]) == "broken"
 
 
-def test_a_run_that_is_cancelled_between_two_units_of_a_loop_comes_to_its_end():
-    """The clock cancels it just when a worker has taken its next unit and lets others have their turn."""
-    watched = Watched("async")
+@pytest.mark.parametrize("way", ["turn", "variable"])
+def test_a_run_that_is_cancelled_between_two_units_of_a_loop_comes_to_its_end(way):
+    """The worker has just taken its next unit, and lets others have their turn, or hands on to another task."""
+    variable = contextvars.ContextVar("variable", default=0)
 
-    class Cancels(SystemClock):
-        """Every look at it lasts 10 ms; when armed, it cancels the run."""
+    class Slow(SystemClock):
+        """Every look at it lasts 10 ms, so that after each unit it is somebody else's turn."""
 
-        armed = False
         looks = 0
 
         def now(self):
             """Look."""
             self.looks += 1
-            if self.armed:
-                self.armed = False
-                watched.current.cancel()
             return 1_000.0 + self.looks / 100
 
-    clock = Cancels()
+    def cancel_after_the_third(run):
+        complete, completed = run._frontier.complete, []
 
-    class Arms:
-        """Hears of ends; the next look at the clock is the worker's, when it has taken another unit."""
+        def completes(*arguments):
+            following = complete(*arguments)
+            completed.append(following)
+            if len(completed) == 3:
+                run.cancel()
+            return following
 
-        ends = 0
-
-        def qp_unit_finished(self, event):
-            """Arm it."""
-            self.ends += 1
-            clock.armed = self.ends == 3
+        run._frontier.complete = completes
 
     async def unit(ctx):
-        """Never waits."""
+        if way == "variable":
+            variable.set(1)
 
-    partitioner = QuantumPartitioner(max_workers=1, clock=clock)
+    partitioner = QuantumPartitioner(max_workers=1, clock=Slow())
     for _ in range(10):
         partitioner.add_unit(unit)
-    result = partitioner.execute({}, custom_executor=watched, telemetry=[Arms()])
+    result = partitioner.execute({}, custom_executor=Watched("async", cancel_after_the_third))
     assert result.report.stopped == "canceled"
+    assert Counter(states_of(result).values())["completed"] in {3, 4}
     assert set(states_of(result).values()) == {"completed", "canceled"}
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from qp_core import QuantumPartitioner, RetryPolicy, UnitTimeoutError, available_cores
+from qp_core import PluginError, QuantumPartitioner, RetryPolicy, UnitTimeoutError, available_cores
 from qp_core.crew import Crew
 from qp_core.telemetry import UnitFinished, UnitRetrying
 from qp_core.testing import Recorder
@@ -450,6 +450,44 @@ def test_a_function_that_hangs_before_it_returns_a_coroutine_leaves_nothing_behi
     while (not made or made[0].cr_frame is not None) and time.monotonic() < ends:
         time.sleep(0.001)
     assert made[0].cr_frame is None, "the coroutine was not closed"
+
+
+@in_every_mode
+def test_a_policy_that_breaks_as_a_unit_runs_out_of_time_ends_the_run(mode, clock, hanging):
+    """The hanging unit is given up there and then, so nothing waits for it."""
+    policy = RetryPolicy(retry_after=lambda error: 1 / 0)
+    partitioner = QuantumPartitioner(max_workers=1, clock=clock)
+    partitioner.add_unit(hanging, name="hangs", timeout=5, retries=1, retry=policy)
+    partitioner.add_unit(len, name="later")
+    with pytest.raises(PluginError, match="'RetryPolicy', retry_after: raised ZeroDivisionError"):
+        partitioner.execute({}, mode)
+    assert states_of(partitioner.last_result) == {"hangs": "canceled", "later": "canceled"}
+    assert partitioner.last_result.report.abandoned == ("hangs",)
+
+
+@in_every_mode
+def test_a_unit_that_ends_while_its_timeout_is_being_judged_has_ended(mode, clock):
+    """The coordinator asks the policy about the timeout; in this moment the unit completes: that counts."""
+    hanging, completed = Hanging(clock, 10.0), threading.Event()
+
+    class Asked(type(Exception)):
+        """Whether an error is one of these is found out in the middle of the judgement."""
+
+        def __instancecheck__(cls, error):
+            if isinstance(error, UnitTimeoutError):
+                hanging.free.set()
+                wait_for(completed)
+            return False
+
+    class Never(Exception, metaclass=Asked):  # noqa: N818 - no error at all
+        """No error is one."""
+
+    partitioner = QuantumPartitioner(max_workers=1, clock=clock)
+    partitioner.on_unit_complete = lambda unit_id, value: completed.set()
+    partitioner.add_unit(hanging, name="a", timeout=5, retries=1, retry=RetryPolicy(on=Never))
+    result = partitioner.execute({}, mode)
+    assert result == {"a": "too late"}
+    assert result.report.abandoned == ()
 
 
 # ---- what is told
