@@ -1,0 +1,107 @@
+"""Attempts that may or may not run out of time, at the very moment when they end: each unit is ended once, and rightly.
+
+Time is a clock that stands still: a unit that is to run out of time lets it pass, and then ends at about the moment at which the
+coordinator notices.
+"""
+
+import time
+from collections import Counter
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qp_core import UnitState, UnitTimeoutError
+from qp_core.telemetry import UnitFinished, UnitStarted
+from qp_core.testing import FakeClock, Recorder
+from tests.properties.bodies import Fault, computed, partitioner_of, stand_in
+from tests.properties.checks import numbers
+from tests.properties.journal import Given, Journal
+from tests.properties.lanes import STRATEGIES, Lane, every_lane
+from tests.properties.oracle import graph_of
+from tests.strategies import COMPUTED, works
+
+pytestmark = pytest.mark.usefixtures("nothing_left_over", "quiet_engine")
+
+LANES = [
+    Lane(mode="sequential"),
+    Lane(mode="thread", workers=1),
+    Lane(mode="thread", workers=3),
+    Lane(mode="thread", workers=3, kind="mixed"),
+    Lane(mode="async", workers=3, kind="coroutine"),
+    Lane(mode="async", workers=3),
+    Lane(mode="async", kind="mixed"),
+    Lane(mode="custom", pool=8, workers=3),
+]
+
+LINGERS_S = (0.0, 0.0, 0.0007, 0.002)
+"""Around the time that the coordinator takes to notice."""
+
+
+@every_lane(*LANES)
+@given(work=works().filter(len), strategy=st.sampled_from(STRATEGIES), data=st.data())
+def test_an_attempt_that_ends_when_its_time_does_is_ended_once(lane, work, strategy, data):
+    """Whichever comes first: a result, a failure or the limit. Retries, fallbacks and dependents follow from that alone."""
+    clock, journal, recorder = FakeClock(), Journal(), Recorder()
+    slow = data.draw(st.dictionaries(st.sampled_from(range(len(work))), st.sampled_from(LINGERS_S)), label="slow")
+
+    def hook(number):
+        if number in slow:
+            clock.advance(2)
+            time.sleep(slow[number])
+
+    partitioner = partitioner_of(work, lane.kind, clock=clock)
+    for unit in partitioner.units.values():
+        unit.timeout = 1
+    result = lane.run(partitioner, {"given": Given(journal, hook=hook)}, strategy=strategy, telemetry=[recorder])
+    assert sum(result.report.counts.values()) == len(work)
+    for number, record in enumerate(result.report.units.values()):
+        unbegun = record.attempts - journal.calls()[number]
+        assert unbegun == 0 or (unbegun > 0 and lane.kind != "function")  # a coroutine that never made its first step
+        check_one(work, number, result, record.attempts)
+    check_cone(work, result)
+    finished = [event for event in recorder.events if isinstance(event, UnitFinished)]
+    assert sorted(event.unit_id for event in finished) == sorted(work.ids)
+    for event in finished:
+        record = result.report.units[event.unit_id]
+        assert (event.state, event.attempts) == (record.state, record.attempts)
+        assert event.value == dict.get(result, event.unit_id)
+        assert event.error is result.errors.get(event.unit_id)
+    started = [event.unit_id for event in recorder.events if isinstance(event, UnitStarted)]
+    assert Counter(started) == {
+        unit_id: record.attempts for unit_id, record in result.report.units.items() if record.attempts
+    }
+
+
+def check_one(work, number, result, attempts):
+    """A unit's end follows from how often it was tried, how its last attempt ended, and what it may fall back on."""
+    part, unit_id = work.parts[number], f"u{number}"
+    record, error = result.report.units[unit_id], result.errors.get(unit_id)
+    answers = part.fallback not in {None, "raises", "coroutine_raises"}
+    assert attempts <= part.retries + 1
+    assert error is None or isinstance(error, Fault | UnitTimeoutError)
+    if record.state is UnitState.SKIPPED:
+        assert (attempts, error) == (0, None)
+        return
+    assert all(f"u{need}" in result for need in part.needs)
+    if error is None:
+        assert record.state is UnitState.COMPLETED
+        values = [result[f"u{need}"] for need in part.needs]
+        assert result[unit_id] == (computed(number, 0, values) if part.returns == COMPUTED else part.returns)
+        return
+    assert attempts == part.retries + 1
+    if answers:
+        assert record.state is UnitState.COMPLETED
+        assert record.used_fallback
+        assert result[unit_id] == (None if part.fallback == "value" else stand_in(number))
+    else:
+        expected = UnitState.TIMEOUT if isinstance(error, UnitTimeoutError) else UnitState.FAILED
+        assert record.state is expected
+
+
+def check_cone(work, result):
+    """What was skipped is what depends on what failed or ran out of time."""
+    dag = graph_of(work)
+    failed = numbers(result.failed)
+    assert set(numbers(result.skipped)) == set().union(*(nx.descendants(dag, number) for number in failed))
