@@ -130,8 +130,14 @@ def test_where_nothing_stands_in_the_unit_has_failed_with_its_own_error(lane, fa
 
 
 @in_every_lane
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("coroutine", [False, True], ids=["function", "coroutine_function"])
+@pytest.mark.parametrize(
+    ("kind", "coroutine"),
+    [
+        pytest.param(SystemExit, False, id="SystemExit_of_a_function"),
+        pytest.param(SystemExit, True, id="SystemExit_of_a_coroutine"),
+        pytest.param(KeyboardInterrupt, True, id="KeyboardInterrupt_of_a_coroutine"),
+    ],
+)
 def test_whatever_a_fallback_raises_stays_with_its_unit(lane, kind, coroutine):
     """Also what would end a thread, a loop or the program."""
 
