@@ -257,9 +257,18 @@ async def _to_its_end(future: "asyncio.Future[Any]", worker: Worker) -> Any:
             await asyncio.wait({future})
         except asyncio.CancelledError:
             if worker.abandoned:
+                future.add_done_callback(_discard)
                 raise
     worker.still_busy = worker.let_go = None
     return future.result()
+
+
+def _discard(future: "asyncio.Future[Any]") -> None:
+    """Close a coroutine that a unit or fallback made after it was given up: nobody will await it."""
+    outcome = None if future.cancelled() else future.result()
+    value = outcome.value if isinstance(outcome, Substitute) else outcome
+    if asyncio.iscoroutine(value):
+        value.close()
 
 
 async def _failed(

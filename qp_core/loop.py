@@ -112,8 +112,11 @@ class Awaited:
 
     def lose(self) -> None:
         """The loop is closed, and nothing will end there any more: whoever waits must not wait for ever."""
-        if self._task is None and asyncio.iscoroutine(self._value):
-            self._value.close()
+        if asyncio.iscoroutine(self._value):
+            with contextlib.suppress(
+                RuntimeError, ValueError
+            ):  # it will not be closed, or is the one that blocks the loop
+                self._value.close()
         self._ended.set_result(Raised(asyncio.CancelledError()))
 
     def cancel(self) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +19,7 @@ from qp_core import (
     ExecutorFactory,
     LoopThread,
     Run,
+    Substitute,
     Worker,
     dismiss,
     hookimpl,
@@ -141,6 +142,8 @@ class _SideThreads:
                 call.thread = threading.current_thread()
             outcome = call.function() if call.future.set_running_or_notify_cancel() else None
             is_back = self._is_back_from(call)
+            if not is_back:
+                _discard(outcome)
             if not call.future.cancelled():
                 call.future.set_result(outcome)
             del call, outcome  # a thread that waits must not keep a result alive
@@ -173,6 +176,13 @@ class _SideThreads:
             self._calls.put(None)
         for thread in threads:
             thread.join()
+
+
+def _discard(outcome: object) -> None:
+    """Close a coroutine that nobody will await, since the unit or fallback that made it was given up."""
+    value = outcome.value if isinstance(outcome, Substitute) else outcome
+    if isinstance(value, Coroutine):
+        value.close()
 
 
 class _Call:

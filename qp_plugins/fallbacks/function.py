@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from typing import Any
 
 from qp_core import QuantumUnit, Substitute, hookimpl, is_awaitable
@@ -31,8 +31,35 @@ def _first(choices: Sequence[Any], error: BaseException, context: Any) -> Substi
         except BaseException as raised:  # noqa: BLE001 - the next choice has its turn, and the unit's own error keeps the note
             _note(error, choice, raised)
             continue
-        return Substitute(_awaited(value, choice, others, error, context) if is_awaitable(value) else value)
+        if not others or not is_awaitable(value):
+            return Substitute(value)
+        return Substitute(_Trying(_awaited(value, choice, others, error, context), value))
     return None
+
+
+class _Trying(Coroutine[Any, Any, Any]):
+    """The coroutine that awaits a choice and then, if need be, the others; closed before it began, it closes the choice's own."""
+
+    def __init__(self, whole: Coroutine[Any, Any, Any], first: object) -> None:
+        self._whole = whole
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._whole.__await__()
+
+    def send(self, value: Any) -> Any:
+        """As a coroutine does."""
+        return self._whole.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As a coroutine does."""
+        return self._whole.throw(*error)
+
+    def close(self) -> None:
+        """As a coroutine does."""
+        self._whole.close()
+        if isinstance(self._first, Coroutine):
+            self._first.close()
 
 
 def _called(choice: Any, error: BaseException, context: Any) -> Any:
