@@ -166,14 +166,15 @@ class Attempts:
         started = self.announce(worker, number, unit, context)
         timer = self.limit(worker, number, unit)
         try:
-            value = worker.variables.copy().run(unit.function, context if self.fits else self.argument)
-            if is_awaitable(value):
-                value = self._await_elsewhere(worker, value)
+            try:
+                value = worker.variables.copy().run(unit.function, context if self.fits else self.argument)
+                if is_awaitable(value):
+                    value = self._await_elsewhere(worker, value)
+            finally:  # before the fallback, which has all the time that it needs
+                if timer is not None:
+                    self.timers.cancel(timer)
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
             return self._failed(worker, number, error, context, started)
-        finally:
-            if timer is not None:
-                self.timers.cancel(timer)
         return self.succeeded(worker, number, value, started, notes_of(context), key)
 
     def _failed(
@@ -306,6 +307,7 @@ class Attempts:
             for this worker.
         """
         notes = self.ledger.notes_of(number)
+        worker.falls_back = False
         context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
             self.home, number, notes.attempts if notes.error is None else notes.attempts + 1
         )
@@ -366,10 +368,12 @@ class Attempts:
         taken = self.settlement.retry(number, worker.number, error, worker.started)
         if taken is None:
             with self._lock:
+                if worker.falls_back:
+                    return  # the attempt has failed by itself in this very moment
                 self._expired[number] = Expired(error, context, worker.started)
-            taken = self.frontier.pass_on(number, worker.number)
-            if not taken:
-                self.passed_on(number)
+                taken = self.frontier.pass_on(number, worker.number)
+                if not taken:
+                    del self._expired[number]
         if not taken:
             return
         if not self.crew.give_up(worker, number, stoppable=awaiting is not None):
@@ -409,7 +413,13 @@ class Attempts:
         stopped = isinstance(error, KeyboardInterrupt) and self.interrupted()
         if stopped or (self.frontier.halted is not None and is_cancellation(error)):
             return self.settlement.failure(number, worker.number, error, CANCELED, started, **notes)
-        return self.settlement.retry(number, worker.number, error, started, **notes)
+        settled = self.settlement.retry(number, worker.number, error, started, **notes)
+        if settled is None:
+            with self._lock:  # either its time runs out before this, or not at all: there is one fallback
+                if self.frontier.owner(number) != worker.number:
+                    return False
+                worker.falls_back = True
+        return settled
 
     def offered(
         self, worker: Worker, number: int, error: BaseException, context: ExecutionContext

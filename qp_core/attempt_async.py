@@ -157,13 +157,14 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
     if makes:
         attempts.announce(worker, number, unit, context)
     try:
-        # Opened here, where what was raised is caught: a StopIteration does not survive leaving a coroutine.
-        value = opened(await (attempt.in_task() if makes else attempt.in_thread(off_loop)))
+        try:
+            # Opened here, where what was raised is caught: a StopIteration does not survive leaving a coroutine.
+            value = opened(await (attempt.in_task() if makes else attempt.in_thread(off_loop)))
+        finally:  # before the fallback, which has all the time that it needs
+            if attempt.timer is not None:
+                attempts.timers.cancel(attempt.timer)
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
         return await _failed(attempts, worker, number, error, context, worker.started, off_loop)
-    finally:
-        if attempt.timer is not None:
-            attempts.timers.cancel(attempt.timer)
     if attempt.broken is not None:
         raise attempt.broken
     return attempts.succeeded(worker, number, value, worker.started, notes_of(context), key)

@@ -63,6 +63,7 @@ class Worker:
         key: Where the unit's result will be cached, for a place in a pool.
         abandoned: Whether it was given up, together with the unit that it runs.
         told: Whether what it waits for was cancelled then.
+        falls_back: Whether the last attempt of its unit has failed, so that its time cannot run out any more.
     """
 
     number: int
@@ -79,6 +80,7 @@ class Worker:
     key: str | None = None
     abandoned: bool = False
     told: bool = False
+    falls_back: bool = False
     _lent: Budget | None = None
 
     @property

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qp_core import UnitState, UnitTimeoutError
+from qp_core import QuantumPartitioner, UnitState, UnitTimeoutError
 from qp_core.telemetry import UnitFinished, UnitStarted
 from qp_core.testing import FakeClock, Recorder
 from tests.properties.bodies import Fault, computed, partitioner_of, stand_in
@@ -105,3 +105,26 @@ def check_cone(work, result):
     dag = graph_of(work)
     failed = numbers(result.failed)
     assert set(numbers(result.skipped)) == set().union(*(nx.descendants(dag, number) for number in failed))
+
+
+@every_lane(*LANES)
+def test_the_time_of_an_attempt_does_not_run_out_while_its_fallback_is_asked(lane):
+    """The attempt failed in time; its fallback takes longer than that time, and is asked once."""
+    clock, asked = FakeClock(), []
+
+    def fails(context):
+        raise LookupError
+
+    def answers(context, error):
+        asked.append(error)
+        clock.advance(10)
+        time.sleep(0.02)  # many times as long as the coordinator takes to notice
+        return "instead"
+
+    partitioner = QuantumPartitioner(clock=clock)
+    partitioner.add_unit(fails, name="slow", timeout=1, fallback=answers)
+    result = lane.run(partitioner, {})
+    assert result == {"slow": "instead"}
+    assert asked == [result.errors["slow"]]
+    assert type(asked[0]) is LookupError
+    assert not result.report.abandoned
