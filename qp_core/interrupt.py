@@ -44,8 +44,7 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, before in replaced.items():
-            signal.signal(number, before)
+        handler.leave()
 
 
 class _Handler:
@@ -54,14 +53,26 @@ class _Handler:
     def __init__(self, run: Run, replaced: Mapping[int, Any]) -> None:
         self._run = run
         self._replaced = replaced
+        self._left = False
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def leave(self) -> None:
+        """The run is over: give the signals back, unless somebody has set other handlers meanwhile."""
+        self._left = True
+        if threading.current_thread() is threading.main_thread():
+            for number, before in self._replaced.items():
+                if signal.getsignal(number) is self:
+                    signal.signal(number, before)
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         run = self._run
+        if self._left:  # in another thread, which could not take the handler away
+            self.leave()
+            signal.raise_signal(number)
+            return
         run.note_signal()
         worker = run.here
         if run.out_of_patience:
-            for number, before in self._replaced.items():
-                signal.signal(number, before)
+            self.leave()
             raise KeyboardInterrupt
         if worker is None:
             run.inbox.put(INTERRUPT)  # SimpleQueue.put may be called from here

@@ -444,7 +444,8 @@ WAYS = {
         pytest.param("async", "astream", id="async-astream"),
     ],
 )
-def test_ctrl_c_ends_the_other_ways_to_run_too(tmp_path, mode, way):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+def test_a_signal_ends_the_other_ways_to_run_too(tmp_path, mode, way, number):
     """Streams and awaited runs: what had completed is kept, nothing is left behind."""
     graph = """
         partitioner = QuantumPartitioner(2)
@@ -453,11 +454,37 @@ def test_ctrl_c_ends_the_other_ways_to_run_too(tmp_path, mode, way):
     """
     with Program(tmp_path, graph, WAYS[way], "tell_of(partitioner)", mode=mode) as program:
         program.wait_for(begun="hang")
-        program.send(signal.SIGINT)
+        program.send(number)
         said = program.finish()
     assert said["raised"] == "KeyboardInterrupt"
     assert said["kept"] == {"done": "done"}
     assert said["states"]["hang"] == "canceled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_a_third_ctrl_c_comes_out_where_something_holds_up_the_run(tmp_path, mode):
+    """An observer hangs for ever, and with it whoever would stop the run: the program gets its main thread back, and ends."""
+    body = """
+        class Hangs:
+            def qp_unit_finished(self, event):
+                say(begun="observer")
+                while True:
+                    time.sleep(300)
+        partitioner = QuantumPartitioner(2)
+        partitioner.add_unit(quick, name="done")
+        partitioner.add_unit(quick, ["done"], "never")
+        attempt(lambda: partitioner.execute({}, telemetry=[Hangs()], **how))
+        say(restored=[signal.getsignal(n) in (signal.default_int_handler, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGTERM)])
+    """
+    with Program(tmp_path, body, mode=mode, QP_GRACE="0.1") as program:
+        program.wait_for(begun="observer")
+        for _ in range(3):
+            program.send(signal.SIGINT)
+            time.sleep(1.5)  # the third one is to come when the grace and some patience are over
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["restored"] == [True, True]
 
 
 @pytest.mark.slow
@@ -651,6 +678,66 @@ def test_handlers_that_the_program_has_set_are_never_touched(default_handlers):
     assert seen[1] == (mine, signal.SIG_IGN)
 
 
+@pytest.mark.parametrize("way", ["execute", "stream"])
+def test_handlers_that_the_program_sets_while_a_run_goes_on_stay(default_handlers, way):
+    """Only what is the run's own is taken away when it is over."""
+
+    def mine(number, frame):
+        raise AssertionError
+
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    if way == "execute":
+        partitioner.add_unit(lambda _: signal.signal(signal.SIGTERM, mine) and None, name="a")
+        assert partitioner.execute({}).ok
+    else:
+        partitioner.add_unit(lambda _: None, name="a")
+        stream = partitioner.stream({})
+        next(stream)
+        signal.signal(signal.SIGTERM, mine)
+        assert list(stream) == []
+    assert handlers() == (default_handlers[0], mine)
+
+
+def test_a_stream_has_sigterm_only_and_only_until_it_is_over(default_handlers):
+    """Ctrl-C comes out where the program is, as everywhere else."""
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(lambda _: None, name="a")
+    partitioner.add_unit(lambda _: None, name="b")
+    stream = partitioner.stream({})
+    assert handlers() == default_handlers
+    next(stream)
+    assert handlers()[0] is default_handlers[0]
+    assert handlers()[1] is not default_handlers[1]
+    assert len(list(stream)) == 1
+    assert handlers() == default_handlers
+
+
+def test_a_stream_that_is_closed_in_another_thread_gives_sigterm_back_when_it_comes(default_handlers, monkeypatch):
+    """Only the main thread can change handlers; until then the one that is left passes the signal on."""
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda _: None, name="a")
+    partitioner.add_unit(lambda _: None, ["a"], "b")
+    stream = partitioner.stream({})
+    next(stream)
+    raised = []
+
+    def close():
+        try:
+            stream.close()
+        except BaseException as error:  # noqa: BLE001 - it is looked at below
+            raised.append(error)
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    closer.join(SOON_S)
+    assert raised == []
+    again = []
+    monkeypatch.setattr(signal, "raise_signal", again.append)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert again == [signal.SIGTERM]
+    assert handlers() == default_handlers
+
+
 def test_off_the_main_thread_no_handler_is_touched(default_handlers):
     """Only the main thread could."""
     seen = []
@@ -806,12 +893,14 @@ def test_a_signal_handled_in_this_process_stops_the_run(default_handlers, mode):
 
 def test_a_signal_that_comes_between_two_units_of_a_sequential_run_is_heard(default_handlers):
     """While the main thread is in an observer, and not in a unit: the first and the second raise nothing there."""
+    after = []
 
     class Signals:
         def qp_unit_finished(self, event):
             if event.unit_id == "a":
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
+                after.append("both")
 
     partitioner = QuantumPartitioner(default_execution_mode="sequential")
     partitioner.add_unit(lambda _: 1, name="a")
@@ -819,5 +908,9 @@ def test_a_signal_that_comes_between_two_units_of_a_sequential_run_is_heard(defa
         partitioner.add_unit(lambda _: time.sleep(0.001), name=f"later{number}")
     with pytest.raises(KeyboardInterrupt):
         partitioner.execute({}, telemetry=[Signals()])
+    report = partitioner.last_result.report
+    assert after == ["both"]
+    assert report.stopped == "interrupted"
     assert partitioner.get_partial_results()["a"] == 1
-    assert UnitState.CANCELED in partitioner.last_result.report.counts
+    assert UnitState.CANCELED in report.counts
+    assert set(report.counts) <= {UnitState.COMPLETED, UnitState.CANCELED}
