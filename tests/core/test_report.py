@@ -114,6 +114,19 @@ def test_a_run_in_which_all_completed_is_ok_also_the_empty_one():
     assert partitioner.execute({}).ok
 
 
+def test_a_run_that_was_cut_is_not_ok_though_nothing_failed():
+    """The deadline came while a unit waited for its second attempt; its error is kept."""
+    partitioner = QuantumPartitioner(clock=FakeClock())
+    partitioner.add_unit(broken, name="waits", retries=1, retry=RetryPolicy(base_s=9, cap_s=99, jitter=0))
+    result = partitioner.execute({}, deadline=5)
+    assert (result.ok, result.failed, result.skipped, result) == (False, {}, {}, {})
+    assert list(result.errors) == ["waits"]
+    with pytest.raises(UnitFailedError) as caught:
+        result["waits"]
+    assert caught.value.state is UnitState.CANCELED
+    assert caught.value.__cause__ is result.errors["waits"]
+
+
 def test_reading_a_failed_key_raises_a_keyerror_with_the_units_own_exception_and_its_real_traceback():
     """The cause is the very object that was raised, and its traceback ends where it was raised."""
     result = cone().execute({})
@@ -196,6 +209,7 @@ def test_failures_are_raised_as_one_group_in_plan_order_with_notes_that_name_the
         ["raised by unit 'c'"],
     ]
     assert partitioner.get_partial_results() == {"mended": 0}
+    assert list(partitioner.last_result.errors) == ["b", "a", "c", "mended"]
 
 
 def test_a_group_with_a_baseexception_is_a_baseexceptiongroup():
