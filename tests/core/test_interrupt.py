@@ -169,6 +169,14 @@ class Program:
         else:
             self._process.send_signal(number)
 
+    def has_ended(self, within_s):
+        """Whether it ends by itself in that time."""
+        try:
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def finish(self, *, quiet=True):
         """Wait until it has ended, and look for what it has left behind.
 
@@ -284,6 +292,62 @@ def test_somebody_impatient_is_served_no_worse(tmp_path, mode):
     assert said["raised"] == "KeyboardInterrupt"
     assert said["kept"]["done"] == "done"
     assert said["states"]["hang"] == said["states"]["waiting"] == "canceled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_an_observer_that_hangs_does_not_keep_the_user_for_ever(tmp_path, mode):
+    """Nobody can wind such a run up: once it should be gone, Ctrl-C comes out of it, and the program ends."""
+    body = """
+        def hangs(unit_id, value):
+            say(begun="observer")
+            while True:
+                time.sleep(300)
+
+        partitioner = QuantumPartitioner(2)
+        partitioner.add_unit(quick, name="a")
+        partitioner.add_unit(quick, ["a"], "b")
+        partitioner.on_unit_complete = hangs
+        attempt(lambda: partitioner.execute({}, **how))
+        os._exit(0)  # past what would wait for the observer's thread
+    """
+    with Program(tmp_path, body, mode=mode) as program:
+        program.wait_for(begun="observer")
+        for _ in range(200):
+            if program.has_ended(0.1):
+                break
+            program.send(signal.SIGINT)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["list(partitioner.stream({}))", "asyncio.run(awaits())", "asyncio.run(reads())"])
+def test_sigterm_winds_up_what_is_streamed_or_awaited_too(tmp_path, how):
+    """Its default would end the process there and then, with nothing kept. done -> hang -> after."""
+    body = f"""
+        partitioner = QuantumPartitioner(2)
+        partitioner.add_unit(quick, name="done")
+        partitioner.add_unit(hang, ["done"], "hang")
+        partitioner.add_unit(quick, ["hang"], "after")
+
+        async def awaits():
+            await partitioner.execute_async({{}})
+
+        async def reads():
+            async for _ in partitioner.astream({{}}):
+                pass
+
+        attempt(lambda: {how})
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode="thread") as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGTERM)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["kept"] == {"done": "done"}
+    assert said["states"]["after"] == "canceled"
 
 
 @pytest.mark.slow
