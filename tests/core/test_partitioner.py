@@ -237,6 +237,18 @@ def test_a_plan_is_kept_until_the_units_change():
     assert partitioner.execute({}) == {"a": 10}
 
 
+def test_a_plan_that_could_not_be_built_does_not_leave_an_older_one_to_run():
+    """A dependency was changed by hand, and the plan built anew, in vain."""
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    unit = partitioner.add_unit(plus_one, name="a")
+    assert partitioner.execute({}) == {"a": 1}
+    unit.dependencies.append("gone")
+    with pytest.raises(MissingDependencyError):
+        partitioner.build_execution_plan()
+    with pytest.raises(MissingDependencyError):
+        partitioner.execute({})
+
+
 def test_a_ring_is_an_error_of_the_partitioner():
     """Before anything runs."""
     partitioner = QuantumPartitioner()

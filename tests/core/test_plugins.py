@@ -523,6 +523,18 @@ def test_one_module_under_two_names_is_loaded_once(site):
     assert (found(plugins, "strategies.a").state, found(plugins, "caches.b").state) == ("loaded", "loaded")
 
 
+def test_what_is_provided_is_listed_by_name(site):
+    """Whatever the order of the plugins and of their answers."""
+    site.distribution(
+        "unordered",
+        strategies__a="@hookimpl\ndef qp_strategies(): return {'z': dict, 'b': dict}",
+        strategies__b="@hookimpl\ndef qp_strategies(): return {'y': dict, 'a': dict}",
+    )
+    names = list(Plugins(Settings()).provided("strategies"))
+    assert names == sorted(names)
+    assert {"a", "b", "y", "z"} < set(names)
+
+
 # ---- settings
 
 
