@@ -499,16 +499,17 @@ WAYS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "way"),
+    ("mode", "way", "number"),
     [
-        pytest.param("thread", "stream", id="thread-stream"),
-        pytest.param("process", "stream", id="process-stream"),
-        pytest.param("thread", "execute_async", id="thread-execute_async"),
-        pytest.param("async", "execute_async", id="async-execute_async"),
-        pytest.param("async", "astream", id="async-astream"),
+        pytest.param("thread", "stream", signal.SIGINT, id="thread-stream-ctrl_c"),
+        pytest.param("process", "stream", signal.SIGINT, id="process-stream-ctrl_c"),
+        pytest.param("process", "stream", signal.SIGTERM, id="process-stream-sigterm"),
+        pytest.param("thread", "execute_async", signal.SIGINT, id="thread-execute_async-ctrl_c"),
+        pytest.param("async", "execute_async", signal.SIGINT, id="async-execute_async-ctrl_c"),
+        pytest.param("async", "astream", signal.SIGINT, id="async-astream-ctrl_c"),
+        pytest.param("async", "astream", signal.SIGTERM, id="async-astream-sigterm"),
     ],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
 def test_a_signal_ends_the_other_ways_to_run_too(tmp_path, mode, way, number):
     """Streams and awaited runs: what had completed is kept, nothing is left behind."""
     graph = """
@@ -523,32 +524,6 @@ def test_a_signal_ends_the_other_ways_to_run_too(tmp_path, mode, way, number):
     assert said["raised"] == "KeyboardInterrupt"
     assert said["kept"] == {"done": "done"}
     assert said["states"]["hang"] == "canceled"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["sequential", "thread"])
-def test_a_third_ctrl_c_comes_out_where_something_holds_up_the_run(tmp_path, mode):
-    """An observer hangs for ever, and with it whoever would stop the run: the program gets its main thread back, and ends."""
-    body = """
-        class Hangs:
-            def qp_unit_finished(self, event):
-                say(begun="observer")
-                while True:
-                    time.sleep(300)
-        partitioner = QuantumPartitioner(2)
-        partitioner.add_unit(quick, name="done")
-        partitioner.add_unit(quick, ["done"], "never")
-        attempt(lambda: partitioner.execute({}, telemetry=[Hangs()], **how))
-        say(restored=[signal.getsignal(n) in (signal.default_int_handler, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGTERM)])
-    """
-    with Program(tmp_path, body, mode=mode, QP_GRACE="0.1") as program:
-        program.wait_for(begun="observer")
-        for _ in range(3):
-            program.send(signal.SIGINT)
-            time.sleep(1.5)  # the third one is to come when the grace and some patience are over
-        said = program.finish()
-    assert said["raised"] == "KeyboardInterrupt"
-    assert said["restored"] == [True, True]
 
 
 @pytest.mark.slow
