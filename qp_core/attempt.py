@@ -131,7 +131,7 @@ class Attempts:
             context = new(ExecutionContext).bound(home, number)
             worker.started = started = now()
             try:
-                worker.context = context
+                worker.context = context  # after `started`: who sees the one may rely on the other
                 value = variables.copy().run(unit.function, context if fits else argument)
                 kind = type(value)
                 if kind not in awaits:
@@ -163,7 +163,9 @@ class Attempts:
         if isinstance(opening, int):
             return opening
         context, key = opening
-        started = self.announce(worker, number, unit, context)
+        if not self.announce(worker, number, unit, context):
+            return LOST
+        started = worker.started
         timer = self.limit(worker, number, unit)
         try:
             try:
@@ -237,7 +239,8 @@ class Attempts:
             number: A unit that was taken.
 
         Returns:
-            The job; or, where the unit is settled already (its result was in the cache), the next unit for this place, or `NONE_READY`.
+            The job; or, where the unit is settled already (its result was in the cache), the next unit for this place, or `NONE_READY`;
+            or `LOST` where the place was given up.
         """
         unit = self.ledger.plan.nodes[number]
         expired = self.passed_on(number)
@@ -247,7 +250,8 @@ class Attempts:
         if isinstance(opening, int):
             return opening
         context, worker.key = opening
-        self.announce(worker, number, unit, context)
+        if not self.announce(worker, number, unit, context):
+            return LOST
         worker.timer = self.limit(worker, number, unit)
         return Job(unit.id, unit.function, context if self.fits else self.argument, context, worker.variables.copy())
 
@@ -308,6 +312,7 @@ class Attempts:
         """
         notes = self.ledger.notes_of(number)
         worker.falls_back = False
+        worker.started = 0.0  # until it is announced
         context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
             self.home, number, notes.attempts if notes.error is None else notes.attempts + 1
         )
@@ -332,20 +337,31 @@ class Attempts:
             _log.warning("%s", error)
             return None
 
-    def announce(self, worker: Worker, number: int, unit: AnyUnit, context: ExecutionContext) -> float:
+    def announce(self, worker: Worker, number: int, unit: AnyUnit, context: ExecutionContext) -> bool:
         """Say that an attempt begins.
 
         Returns:
-            When.
+            False where the unit has been ended meanwhile, by a deadline: then it does not begin, for observers have heard of its end.
         """
         worker.started = started = self.clock.now()
+        if not self.listeners.hear(UnitStarted):
+            self._count(number, unit, context, started)
+            return True
+
+        def is_out_of_date() -> bool:
+            if self.frontier.owner(number) != worker.number:
+                return True
+            self._count(number, unit, context, started)
+            return False
+
+        event = UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started)
+        return self.listeners.tell(event, unless=is_out_of_date)
+
+    def _count(self, number: int, unit: AnyUnit, context: ExecutionContext, started: float) -> None:
         if context.attempt > 1:  # counted when it begins: an attempt that was only due is none
             self.ledger.note(number, attempts=context.attempt)
         elif unit.retry.stop_after_s is not None:
             self.ledger.note(number, first_started=started)
-        if self.listeners.hear(UnitStarted):
-            self.listeners.tell(UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started))
-        return started
 
     def limit(self, worker: Worker, number: int, unit: AnyUnit) -> Timer | None:
         """Have an attempt ended when its time is up.

@@ -21,7 +21,7 @@ from qp_core.clock import Timer
 from qp_core.context import ExecutionContext
 from qp_core.crew import Worker
 from qp_core.fallback import Substitute
-from qp_core.frontier import NONE_READY
+from qp_core.frontier import LOST, NONE_READY
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT
 from qp_core.loop import Raised, opened, task_of
 from qp_core.settlement import AnyUnit
@@ -59,8 +59,9 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
             number = await _beside(attempts, worker, number, unit, off_loop)
             ended = now()
         else:
-            context = worker.context = new(ExecutionContext).bound(home, number)
+            context = new(ExecutionContext).bound(home, number)
             worker.started = started = now()
+            worker.context = context
             try:
                 value = await function(context if fits else argument)
             except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
@@ -151,11 +152,10 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
         return opening
     context, key = opening
     attempt = _Attempt(attempts, worker, number, unit, context)
-    worker.started = 0.0  # a function may have to wait for a thread
     attempts.frontier.help()
     makes = is_coroutine_function(unit.function)
-    if makes:
-        attempts.announce(worker, number, unit, context)
+    if makes and not attempts.announce(worker, number, unit, context):
+        return LOST
     try:
         try:
             # Opened here, where what was raised is caught: a StopIteration does not survive leaving a coroutine.
@@ -206,7 +206,8 @@ class _Attempt:
 
     def _called(self) -> Any:
         try:
-            self.attempts.announce(self.worker, self.number, self.unit, self.context)
+            if not self.attempts.announce(self.worker, self.number, self.unit, self.context):
+                return None  # lost
         except BaseException as error:  # noqa: BLE001 - raised where the run can be broken off
             self.broken = error
             return None

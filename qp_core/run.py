@@ -484,7 +484,7 @@ class Run:
             error: BaseException = CancelledError(f"unit {unit_id!r} was given up, because {why}")
             if state == TIMEOUT:
                 error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, not stoppable, f"run's {why}")
-            started = 0.0 if worker is None else worker.started
+            started = 0.0 if worker is None or worker.context is None else worker.started
             if self._settlement.failure(number, None, error, state, started) and worker is not None:
                 self._crew.give_up(worker, number, stoppable=stoppable)
 

@@ -130,9 +130,19 @@ class Listeners:
         """
         return kind in self._by_event
 
-    def tell(self, event: Event) -> None:
-        """Tell the listeners of one event; one that raises is told nothing more in this run."""
+    def tell(self, event: Event, unless: Callable[[], bool] | None = None) -> bool:
+        """Tell the listeners of one event; one that raises is told nothing more in this run.
+
+        Args:
+            event: The event.
+            unless: Asked when it is this event's turn, whether it is out of date by now.
+
+        Returns:
+            False where it was.
+        """
         with self._lock:
+            if unless is not None and unless():
+                return False
             for listener in self._by_event.get(type(event), ()):
                 try:
                     listener[1](event)
@@ -144,6 +154,7 @@ class Listeners:
                 ):  # it ends the run; told of the units that end with that, it would only raise again
                     self._drop(listener[0])
                     raise
+        return True
 
     def _drop(self, name: str) -> None:
         self._by_event = {
