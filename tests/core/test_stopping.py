@@ -10,6 +10,7 @@ import pytest
 
 from qp_core import QuantumPartitioner, RetryPolicy, UnitFailedError, UnitTimeoutError
 from qp_core.clock import SystemClock
+from qp_core.telemetry import UnitStarted
 from qp_core.testing import FakeClock, Recorder
 from qp_plugins.executors.aio import AsyncExecutor
 from qp_plugins.executors.sequential import SequentialExecutor
@@ -565,6 +566,44 @@ def test_what_has_completed_before_a_deadline_is_kept(mode, clock):
     assert result == {"done": "done"}
     assert states_of(result)["late"] == "timeout"
     assert dict(result.report.units["late"].metrics) == {}
+
+
+@in_every_mode
+def test_a_unit_that_a_deadline_ends_just_before_it_begins_does_not_begin(mode):
+    """Its worker has taken it, and looks at the clock: observers hear of its end, and of no start after that."""
+    ended, log, recorder = threading.Event(), [], Recorder()
+
+    class Late(FakeClock):
+        """In the first worker that looks at it, the deadline passes."""
+
+        armed = True
+
+        def now(self):
+            """Look."""
+            if self.armed and threading.current_thread().name.startswith("qp-"):
+                self.armed = False
+                self.advance(100)
+                wait_for(ended)
+            return super().now()
+
+    class Watch:
+        """Hears of the end."""
+
+        def qp_unit_finished(self, event):
+            """Let the worker go on."""
+            if event.unit_id == "a":
+                ended.set()
+
+    partitioner = QuantumPartitioner(max_workers=1, clock=Late())
+    partitioner.add_unit(log.append, name="a")
+    result = partitioner.execute({}, mode, deadline=50, telemetry=[recorder, Watch()])
+    for thread in threading.enumerate():
+        if thread.name.startswith("qp-"):
+            thread.join(PATIENCE_S)
+    assert states_of(result) == {"a": "timeout"}
+    assert log == []
+    assert [event for event in recorder.events if isinstance(event, UnitStarted)] == []
+    assert (result.report.units["a"].attempts, result.report.units["a"].started_s) == (0, None)
 
 
 def test_a_deadline_begins_with_the_run_not_with_its_first_unit():
