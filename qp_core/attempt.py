@@ -218,7 +218,8 @@ class Attempts:
             thread = self._loop_thread
         if thread is None:  # it comes too late even for the run
             _refuse(value)
-        waiting = worker.awaiting = thread.submit(value, worker.variables.copy())
+        # Before the coroutine begins it is known what can be cancelled: else its timeout would call it unstoppable.
+        waiting = thread.submit(value, worker.variables.copy(), functools.partial(setattr, worker, "awaiting"))
         if worker.abandoned or self.crew.stopping:  # before there was anything to cancel
             waiting.cancel()
         try:

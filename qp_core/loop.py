@@ -182,17 +182,21 @@ class LoopThread:
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
 
-    def submit(self, value: Awaitable[Any], variables: Context) -> Awaited:
+    def submit(
+        self, value: Awaitable[Any], variables: Context, beforehand: "Callable[[Awaited], object]" = bool
+    ) -> Awaited:
         """Await something on the loop; from any thread. Where the loop is closed, it is as good as cancelled.
 
         Args:
             value: What to await.
             variables: The context variables to do it in.
+            beforehand: Called with what is returned, before it can begin.
 
         Returns:
             What can be waited for and cancelled.
         """
         awaited = Awaited(self.loop, value, variables, self._forget)
+        beforehand(awaited)
         with self._lock:
             if self._open is not None:
                 self._open.add(awaited)

@@ -241,6 +241,19 @@ def test_what_is_submitted_to_a_closed_loop_is_as_good_as_cancelled(loop_thread)
     assert not loop_thread.dismiss(PATIENCE_S)
 
 
+def test_what_is_submitted_is_known_before_it_begins_and_may_be_cancelled_already(loop_thread):
+    """It never begins then."""
+    log = []
+
+    async def unit():
+        log.append("begun")
+
+    awaited = loop_thread.submit(unit(), contextvars.copy_context(), lambda awaited: awaited.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        awaited.result()
+    assert log == []
+
+
 def test_what_is_cancelled_before_it_begins_never_does(loop_thread):
     """The loop is busy meanwhile."""
     busy, free, log = threading.Event(), threading.Event(), []
