@@ -1,5 +1,6 @@
 """R10: Ctrl-C and SIGTERM, sent to real programs in every mode: they end soon, keep what had completed, and leave nothing behind."""
 
+import _thread
 import json
 import os
 import queue
@@ -15,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qp_core import ExecutionMode, Plugins, QuantumPartitioner, UnitState
+from qp_core import ExecutionMode, Plugins, QuantumPartitioner, RunOptions, UnitState
 from qp_core.interrupt import _act_aside
+from qp_core.testing import FakeClock
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -902,6 +904,74 @@ def test_a_sequential_unit_that_ends_in_its_grace_is_not_interrupted(default_han
     assert not aside[0].is_alive()
     assert result == {"ends": "ended"}
     assert result.report.stopped == "interrupted"
+
+
+class Threads(Sequential):
+    """The thread executor, and the run that it drives."""
+
+    def run(self, run):
+        """Run every unit in threads."""
+        self.current = run
+        Plugins.installed().make("executors", ExecutionMode.THREAD.value, None).run(run)
+
+
+def test_a_third_signal_comes_out_where_the_run_should_be_gone_by_now(default_handlers):
+    """Two were noted, and the time for them is over; the handlers are the program's again."""
+    executor, clock, free = Threads(), FakeClock(), threading.Event()
+
+    def holds_up(_):
+        for _ in range(2):
+            executor.current.note_signal()
+        clock.advance(1000)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        free.wait(SOON_S)
+
+    partitioner = QuantumPartitioner(clock=clock)
+    partitioner.add_unit(holds_up)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            partitioner.execute({}, custom_executor=executor)
+        assert not free.is_set()
+        assert handlers() == default_handlers
+        assert partitioner.last_result is None
+    finally:
+        free.set()
+
+
+class Halted:
+    """A run that was halted, as far as who acts aside looks at it; its clock runs on at each look.
+
+    Args:
+        over: Whether it is over.
+    """
+
+    def __init__(self, *, over):
+        self.over = over
+        self.clock = self
+        self.options = RunOptions(mode="sequential", grace_s=50)
+        self.halted = 0
+        self._now = 0.0
+
+    def now(self):
+        """A minute later each time."""
+        self._now += 60
+        return self._now
+
+    def halt_aside(self):
+        """Count."""
+        self.halted += 1
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_who_acts_aside_interrupts_the_main_thread_only_where_the_run_goes_on(monkeypatch, over):
+    """Without pthread_kill in another way."""
+    interrupted = []
+    monkeypatch.delattr(signal, "pthread_kill")
+    monkeypatch.setattr(_thread, "interrupt_main", lambda: interrupted.append(True))
+    run = Halted(over=over)
+    _act_aside(run)
+    assert run.halted == 1
+    assert interrupted == ([] if over else [True])
 
 
 @pytest.mark.parametrize("mode", ["thread", "async"])

@@ -371,6 +371,15 @@ def test_a_plugin_that_is_broken_is_named_and_left_out(site, caplog, source, rea
     assert (found(plugins, "strategies.good").state, found(plugins, "strategies.good").source) == ("loaded", good)
 
 
+def test_who_asks_for_what_a_broken_plugin_would_provide_is_told_of_it(site):
+    """Beside what there is."""
+    site.distribution("crooked", strategies__odd="import a_library_that_nobody_has")
+    with pytest.raises(UnknownNameError, match="no strategy named 'odd'") as caught:
+        Plugins(Settings()).make("strategies", "odd")
+    (note,) = caught.value.__notes__
+    assert note.startswith("plugin 'strategies.odd' of crooked is broken: ModuleNotFoundError")
+
+
 def test_a_plugin_that_is_broken_hears_of_nothing(site):
     """Left out is left out whole: a good hook beside the bad one is not called either."""
     (name,) = site.distribution(
