@@ -568,8 +568,8 @@ def test_what_has_completed_before_a_deadline_is_kept(mode, clock):
     assert dict(result.report.units["late"].metrics) == {}
 
 
-@in_every_mode
-def test_a_unit_that_a_deadline_ends_just_before_it_begins_does_not_begin(mode):
+@in_every_lane
+def test_a_unit_that_a_deadline_ends_just_before_it_begins_does_not_begin(lane):
     """Its worker has taken it, and looks at the clock: observers hear of its end, and of no start after that."""
     ended, log, recorder = threading.Event(), [], Recorder()
 
@@ -594,9 +594,8 @@ def test_a_unit_that_a_deadline_ends_just_before_it_begins_does_not_begin(mode):
             if event.unit_id == "a":
                 ended.set()
 
-    partitioner = QuantumPartitioner(max_workers=1, clock=Late())
-    partitioner.add_unit(log.append, name="a")
-    result = partitioner.execute({}, mode, deadline=50, telemetry=[recorder, Watch()])
+    partitioner = lane.partitioner({"a": log.append}, max_workers=1, clock=Late())
+    result = partitioner.execute({}, deadline=50, telemetry=[recorder, Watch()])
     for thread in threading.enumerate():
         if thread.name.startswith("qp-"):
             thread.join(PATIENCE_S)
