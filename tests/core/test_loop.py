@@ -182,6 +182,7 @@ def test_dismissing_lets_async_generators_finish(loop_thread):
     del left
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_end_keeps_nobody_waiting(loop_thread):
     """It swallows its cancellation: the loop is closed all the same, who waits is told, and asyncio says nothing later."""
     waits = threading.Event()
