@@ -282,7 +282,7 @@ class QuantumPartitioner(Generic[T, R]):
             **options: See `ExecuteOptions`.
 
         Yields:
-            The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
+            The unit's id and its end (`state`, `value`, `error`); a dependency always before the dependents that ran.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; what had completed is in `get_partial_results()`.
@@ -326,7 +326,7 @@ class QuantumPartitioner(Generic[T, R]):
             **options: See `ExecuteOptions`.
 
         Yields:
-            The unit's id and its end (`state`, `value`, `error`); a dependency always before its dependents.
+            The unit's id and its end (`state`, `value`, `error`); a dependency always before the dependents that ran.
 
         Raises:
             CancelledError: The reading task was cancelled; what had completed is in `get_partial_results()`.

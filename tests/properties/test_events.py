@@ -1,5 +1,6 @@
 """What observers are told: everything once, in an order that makes sense, whatever one of them does."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -12,7 +13,7 @@ from qp_core.testing import Recorder
 from tests.properties.bodies import partitioner_of
 from tests.properties.checks import check_run
 from tests.properties.journal import Given, Journal, file_journal
-from tests.properties.lanes import PROCESSES, STRATEGIES, every_lane
+from tests.properties.lanes import LANES, PROCESSES, STRATEGIES, every_lane
 from tests.properties.oracle import Expected
 from tests.strategies import examples, works
 
@@ -85,6 +86,35 @@ def check_finish(event, expected, number, result):
     assert (event.cause, event.used_fallback, event.cached) == (record.cause, record.used_fallback, False)
     assert (event.started is None) == (record.started_s is None)
     assert event.started is None or event.started <= event.ended
+
+
+@every_lane(*(lane for lane in LANES if lane.door == "execute" and not lane.pool))
+@examples(0.5)
+@given(work=works(), strategy=st.sampled_from(STRATEGIES))
+def test_a_stream_yields_each_unit_once_as_it_ends(lane, work, strategy):
+    """Its state, value and error; dependencies before what ran after them, a failure before what it skipped. The same on an event loop."""
+    for asynchronous in (False, True):
+        partitioner, expected = partitioner_of(work, lane.kind), Expected(work)
+        options = {"execution_mode": lane.mode, "max_workers": lane.workers, "strategy": strategy}
+        context = {"given": Given(Journal())}
+        if asynchronous:
+            ends = asyncio.run(collected(partitioner.astream(context, **options)))
+        else:
+            ends = list(partitioner.stream(context, **options))
+        place = {unit_id: place for place, (unit_id, _) in enumerate(ends)}
+        assert len(ends) == len(place) == len(work)
+        for unit_id, end in ends:
+            assert end.unit_id == unit_id
+            check_finish(end, expected, int(unit_id[1:]), partitioner.last_result)
+        for number, part in enumerate(work.parts):
+            record = partitioner.last_result.report.units[f"u{number}"]
+            before = [record.cause] if record.cause else [f"u{need}" for need in part.needs]
+            assert all(place[unit_id] < place[f"u{number}"] for unit_id in before)
+
+
+async def collected(stream):
+    """All that an asynchronous stream yields."""
+    return [pair async for pair in stream]
 
 
 @every_lane()
