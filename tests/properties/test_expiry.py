@@ -147,7 +147,10 @@ def test_a_deadline_that_passes_at_any_moment_ends_the_run_clean(lane, work, mom
 def check_stopped_one(lane, work, number, result, record, calls):
     """A unit's end in a run that its deadline stopped."""
     part, unit_id = work.parts[number], f"u{number}"
-    assert record.attempts == calls or (record.attempts > calls and lane.kind != "function")
+    if (
+        record.state is not UnitState.TIMEOUT
+    ):  # one that is given up as it is handed out may be called later, by a thread that nobody waits for
+        assert record.attempts == calls or (record.attempts > calls and lane.kind != "function")
     assert (unit_id in result) == (record.state is UnitState.COMPLETED)
     if record.attempts:
         assert all(f"u{need}" in result for need in part.needs)
