@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from qp_core import QuantumPartitioner, QuantumUnit, UnitState
+from qp_core import ExecutionContext, QuantumPartitioner, QuantumUnit, UnitState
 from qp_plugins.fallbacks.function import qp_fallback
 
 MODES = ["sequential", "thread", "async"]
@@ -158,3 +158,36 @@ def test_ctrl_c_in_a_fallback_is_no_failure_of_the_fallback():
 
     with pytest.raises(KeyboardInterrupt):
         qp_fallback(QuantumUnit("unit", fail, fallback=[interrupted, lambda ctx, error: 1]), ValueError(), {})
+
+
+@pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
+def test_a_function_that_returns_a_coroutine_is_followed_by_the_others(mode):
+    """What it returns is awaited, and fails; the next choice stands in. fails."""
+
+    async def falls():
+        await asyncio.sleep(0)
+        raise LookupError
+
+    partitioner = QuantumPartitioner(1, mode)
+    partitioner.add_unit(
+        lambda ctx: 1 / 0, name="fails", fallback=[lambda ctx, error: falls(), lambda ctx, error: "second"]
+    )
+    result = partitioner.execute({})
+    assert result == {"fails": "second"}
+    assert result.report.units["fails"].used_fallback
+
+
+def test_a_coroutine_that_nobody_comes_to_await_is_closed_with_its_substitute():
+    """Else Python would say that it was never awaited, when a run ends just then."""
+
+    async def value():
+        return 1
+
+    unit = QuantumUnit("a", str, fallback=[lambda ctx, error: value(), lambda ctx, error: 2])
+    substitute = qp_fallback(unit, ValueError(), ExecutionContext())
+    substitute.value.close()
+    assert asyncio.run(_finished(qp_fallback(unit, ValueError(), ExecutionContext()).value)) == 1
+
+
+async def _finished(value):
+    return await value
