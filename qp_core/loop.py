@@ -172,15 +172,15 @@ class LoopThread:
         """Cancel what was begun after everything had been dismissed, and let it end if it ends at once."""
         for _ in range(_TURNS):
             left = asyncio.all_tasks(self.loop)
-            if not left:
-                return
             for task in left:
                 if not task.cancelling():
                     task.cancel()
                 # asyncio's own message would come at some random time later.
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - it offers no other way
             self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
+            self.loop.run_forever()  # a turn also where no task is left: what is to follow their ends is still to be done
+            if not left and not asyncio.all_tasks(self.loop):
+                return
 
     def submit(
         self, value: Awaitable[Any], variables: Context, beforehand: "Callable[[Awaited], object]" = bool
