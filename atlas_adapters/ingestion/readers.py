@@ -75,11 +75,13 @@ class _Reader:
 
     def end(self) -> int:
         self.kill()
-        code = self.wait()
-        for pipe in (self.requests, self.answers):  # only now: a thread may have waited for an answer
+        return self.wait()
+
+    def hang_up(self) -> None:
+        """Close the pipes, which only the thread that has this reader may do: it reads from them."""
+        for pipe in (self.requests, self.answers):
             with contextlib.suppress(OSError):  # what was not sent cannot be sent any more
                 pipe.close()
-        return code
 
 
 class Readers:
@@ -122,8 +124,7 @@ class Readers:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             reason = f"the process that read it died: {self._ended(reader)}"
             raise UnreadableDocumentError(document.source, reason) from error
-        with self._lock:
-            self._idle.append(reader)
+        self._done_with(reader)
         if isinstance(answer, UnreadableDocumentError):
             raise answer
         return cast("Read", answer)
@@ -132,20 +133,31 @@ class Readers:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
+    def _done_with(self, reader: _Reader) -> None:
+        with self._lock:
+            if reader in self._all:
+                self._idle.append(reader)
+                return
+        reader.hang_up()  # it was stopped when it had answered
+
     def _ended(self, reader: _Reader) -> str:
         with self._lock:
-            if reader not in self._all:
-                return "it was stopped"
-            self._all.remove(reader)
-        code = reader.end()
+            if was_ours := reader in self._all:
+                self._all.remove(reader)
+        code = reader.end() if was_ours else None
+        reader.hang_up()
+        if code is None:
+            return "it was stopped"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
         """Stop the processes, whatever they are doing."""
         with self._lock:
-            readers, self._all, self._idle = self._all, [], []
+            readers, idle, self._all, self._idle = self._all, self._idle, [], []
         for reader in readers:
             reader.end()
+        for reader in idle:
+            reader.hang_up()
 
     def __enter__(self) -> Self:
         return self

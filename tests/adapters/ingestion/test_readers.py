@@ -74,39 +74,69 @@ def test_a_reader_that_dies_fails_its_document_and_no_other(readers, documents):
     assert readers.read(documents[0], None, MAX_BYTES)[0] == "Birds"
 
 
+class Requests:
+    """A pipe whose flush is another."""
+
+    def __init__(self, pipe, flush):
+        self.write, self.fileno, self.close, self.flush = pipe.write, pipe.fileno, pipe.close, flush
+
+
 @pytest.mark.slow
-def test_readers_that_are_stopped_while_one_reads_end_at_once(readers, write, listed):
-    """Whatever they are doing; who waits for one is told."""
-    document = listed(write("long.py", "x = 1\n" * 2_000_000))
-    assert readers._idle[-1].came_up()
-    asked = threading.Event()
-    pickled = readers._idle[-1].requests.flush
-    reason = []
-
-    class Requests:
-        def __init__(self, pipe):
-            self.write, self.fileno, self.close = pipe.write, pipe.fileno, pipe.close
-
-        def flush(self):
-            pickled()
-            asked.set()
-
-    readers._idle[-1].requests = Requests(readers._idle[-1].requests)
-
-    def read():
-        try:
-            readers.read(document, None, MAX_BYTES)
-        except UnreadableDocumentError as error:
-            reason.append(error.reason)
-
+@pytest.mark.parametrize("has_sent", [False, True])
+def test_who_asks_a_reader_that_is_being_stopped_is_told(readers, documents, has_sent):
+    """Just before the request goes out, and just after; its pipes are not closed under who reads from them."""
+    reader = readers._idle[-1]
+    assert reader.came_up()
     processes = [psutil.Process(pid) for pid in pids(readers)]
-    thread = threading.Thread(target=read)
-    thread.start()
-    assert asked.wait(TIMEOUT_S)
-    readers.close()
-    thread.join(TIMEOUT_S)
-    assert reason == ["the process that read it died: it was stopped"]
+    processes[-1].suspend()  # it will not answer
+    sent = reader.requests.flush
+
+    def flush():
+        if has_sent:
+            sent()
+        readers.close()
+        sent()
+
+    reader.requests = Requests(reader.requests, flush)
+    with pytest.raises(UnreadableDocumentError, match="the process that read it died: it was stopped"):
+        readers.read(documents[0], None, MAX_BYTES)
     assert not any(process.is_running() for process in processes)
+    assert reader.answers.closed
+
+
+@pytest.mark.slow
+def test_readers_that_are_stopped_while_a_thread_waits_for_an_answer_end_at_once(readers, documents):
+    """Whatever it is doing; who waits is told."""
+    reader = readers._idle[-1]
+    assert reader.came_up()
+    psutil.Process(reader.kill.__self__.pid).suspend()
+    asked = threading.Event()
+    sent = reader.requests.flush
+    reader.requests = Requests(reader.requests, lambda: (sent(), asked.set()))
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(readers.read, documents[0], None, MAX_BYTES)
+        assert asked.wait(TIMEOUT_S)
+        readers.close()
+        with pytest.raises(UnreadableDocumentError, match="the process that read it died: it was stopped"):
+            job.result(TIMEOUT_S)
+    assert reader.answers.closed
+
+
+@pytest.mark.slow
+def test_an_answer_is_kept_though_its_reader_is_stopped_just_then(readers, documents, monkeypatch):
+    """And nothing of that reader is left open."""
+    reader = readers._idle[-1]
+    ask = module._Reader.ask
+
+    def asked(reader, request):
+        answer = ask(reader, request)
+        readers.close()
+        return answer
+
+    monkeypatch.setattr(module._Reader, "ask", asked)
+    assert readers.read(documents[0], None, MAX_BYTES) == read_document(documents[0], None, MAX_BYTES)
+    assert reader.answers.closed
+    assert reader.requests.closed
 
 
 def test_an_interpreter_that_does_not_come_up_is_done_without(documents, monkeypatch, tmp_path):
