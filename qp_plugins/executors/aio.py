@@ -96,6 +96,8 @@ class _Tasks:
         submitted = self._sides.submit(call)
         worker.still_busy = submitted.future.running
         worker.let_go = functools.partial(self._sides.abandon, submitted)
+        if worker.abandoned:  # before there was anything to let go
+            self._sides.abandon(submitted)
         return asyncio.wrap_future(submitted.future, loop=self._loop)
 
 
@@ -106,7 +108,7 @@ class _SideThreads:
     an abandoned one would count as one of the bounded number for ever.
 
     State, under the lock: `queued` calls that no thread has taken; `idle` threads, those being started included; `threads`, without those
-    that are stuck in an abandoned call.
+    that are stuck in an abandoned call; `closed` once nobody waits for a call any more.
     """
 
     def __init__(self, limit: int, run_id: str) -> None:
@@ -116,14 +118,18 @@ class _SideThreads:
         self._lock = threading.Lock()
         self._queued = self._idle = self._started = 0
         self._threads: set[threading.Thread] = set()
+        self._closed = False
 
     def submit(self, function: Callable[[], Any]) -> "_Call":
-        """Have a function called in one of the threads."""
+        """Have a function called in one of the threads; one that comes too late even for the run is cancelled."""
         call = _Call(function)
         with self._lock:
+            if self._closed:
+                call.future.cancel()
+                return call
             self._queued += 1
             self._start_if_short()
-        self._calls.put(call)
+            self._calls.put(call)
         return call
 
     def _start_if_short(self) -> None:
@@ -171,9 +177,10 @@ class _SideThreads:
     def close(self) -> None:
         """End the threads; one that is stuck in an abandoned call ends with that, or with the process."""
         with self._lock:
+            self._closed = True
             threads = list(self._threads)
-        for _ in threads:
-            self._calls.put(None)
+            for _ in threads:
+                self._calls.put(None)
         for thread in threads:
             thread.join()
 

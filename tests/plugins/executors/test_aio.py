@@ -6,8 +6,12 @@ import threading
 
 import pytest
 
-from qp_core import QuantumPartitioner, UnitState, available_cores
+from qp_core import LoopThread, QuantumPartitioner, UnitState, Worker, available_cores
+from qp_plugins.executors import aio as module
 from qp_plugins.executors.aio import AsyncExecutor, qp_executors
+
+PATIENCE_S = 30
+"""Only ever spent by a test that fails."""
 
 
 def wide(count, unit, **options):
@@ -319,6 +323,26 @@ def test_the_deadline_stops_coroutines(clock, nothing_left_over):
     assert result.report.counts == {UnitState.TIMEOUT: 3}
     assert sorted(ended) == ["u0", "u1", "u2"]
     assert result.report.abandoned == ()
+
+
+def test_a_call_of_a_worker_that_was_given_up_already_is_let_go():
+    """It had decided to ask for a fallback when the deadline passed: there was no thread to let go of yet."""
+    loop = LoopThread("qp-test")
+    sides = module._SideThreads(1, "test")
+    tasks = module._Tasks(None, loop.loop, sides)
+    called, worker = [], Worker(0, None, contextvars.copy_context(), abandoned=True)
+    busy, free = threading.Event(), threading.Event()
+    sides.submit(lambda: (busy.set(), free.wait(PATIENCE_S)))
+    assert busy.wait(PATIENCE_S)
+
+    async def ask():
+        return tasks._off_loop(lambda: called.append(1), worker)
+
+    asyncio.run_coroutine_threadsafe(ask(), loop.loop).result(PATIENCE_S)
+    free.set()
+    sides.close()
+    assert loop.close(PATIENCE_S)
+    assert called == []
 
 
 def test_what_units_raise_stays_in_its_cone():
