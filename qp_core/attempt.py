@@ -14,7 +14,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import attrs
@@ -29,6 +29,7 @@ from qp_core.frontier import LOST, Frontier
 from qp_core.job import Job, JobOutcome
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT, Ledger
 from qp_core.settlement import AnyUnit, Policies, Settlement, add_note
+from qp_core.stopping import Stopping
 from qp_core.telemetry import Listeners, UnitStarted
 from qp_core.vocabulary import is_awaitable
 
@@ -55,12 +56,20 @@ def is_cancellation(error: BaseException) -> bool:
 
 
 @attrs.frozen
-class Expired:
-    """A last attempt that ran out of time, on its way to the worker that will end its unit."""
+class Failure:
+    """An attempt that failed.
 
-    error: UnitTimeoutError
+    Attributes:
+        error: What it raised.
+        context: Its context.
+        started: When it began.
+        state: The code of the state that its unit ends in, if nothing follows.
+    """
+
+    error: BaseException
     context: ExecutionContext
     started: float
+    state: int = FAILED
 
 
 @attrs.define(eq=False)
@@ -81,9 +90,8 @@ class Attempts:
         home: What the contexts have in common.
         argument: What units are called with where the caller's context is no mapping.
         fits: Whether the caller's context is a mapping, so that units are called with their own context.
-        interrupted: Called when a KeyboardInterrupt came out of a unit; says whether the user meant the run.
-        stop_inside: Called with a worker that is given up; stops the runs that are nested in its unit.
-        too_many_abandoned: Called when too many workers had to be given up.
+        stopping: What ends the run early.
+        may_expire: Whether the run has a deadline, so that it has to be known which attempts have begun.
     """
 
     run_id: str
@@ -99,10 +107,9 @@ class Attempts:
     home: ContextHome
     argument: Any
     fits: bool
-    interrupted: Callable[[], bool]
-    stop_inside: Callable[[Worker], None]
-    too_many_abandoned: Callable[[], None]
-    _expired: dict[int, Expired] = attrs.Factory(dict)
+    stopping: Stopping
+    may_expire: bool
+    _expired: dict[int, Failure] = attrs.Factory(dict)
     _loop_thread: "LoopThread | None" = None
     _closed: bool = False
     _lock: threading.Lock = attrs.Factory(threading.Lock)
@@ -140,32 +147,31 @@ class Attempts:
                     value = self._await_elsewhere(worker, value)
                 worker.context = None
             except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-                number = self._failed(worker, number, error, context, started)
+                number = self._failed(worker, number, Failure(error, context, started))
                 continue
             ended = now()
             if context.notes is None:
                 number = complete(number, who, value, started, ended)
             else:
-                number = self.succeeded(worker, number, value, started, notes_of(context), None)
+                number = self.succeeded(worker, number, value, context)
             del value, context  # or they would live on while the next unit runs
         return number
 
     @property
     def plain(self) -> bool:
-        """Whether nobody listens and nothing is cached, so that a unit may be all there is to an attempt."""
-        return self.cache is None and not self.listeners
+        """Whether a unit may be all there is to an attempt: nobody listens, nothing is cached, and there is no deadline."""
+        return self.cache is None and not self.listeners and not self.may_expire
 
     def _in_thread(self, worker: Worker, number: int, unit: AnyUnit) -> int:
         expired = self.passed_on(number)
         if expired is not None:
-            return self._fall_back(worker, number, expired.error, expired.context, expired.started, TIMEOUT)
+            return self._fall_back(worker, number, expired)
         opening = self.open(worker, number, unit)
         if isinstance(opening, int):
             return opening
         context, key = opening
         if not self.announce(worker, number, unit, context):
             return LOST
-        started = worker.started
         timer = self.limit(worker, number, unit)
         try:
             try:
@@ -176,37 +182,24 @@ class Attempts:
                 if timer is not None:
                     self.timers.cancel(timer)
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-            return self._failed(worker, number, error, context, started)
-        return self.succeeded(worker, number, value, started, notes_of(context), key)
+            return self._failed(worker, number, Failure(error, context, worker.started))
+        return self.succeeded(worker, number, value, context, key)
 
-    def _failed(
-        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext, started: float
-    ) -> int:
-        settled = self.judge(worker, number, error, started, notes_of(context))
+    def _failed(self, worker: Worker, number: int, failure: Failure) -> int:
+        settled = self.judge(worker, number, failure)
         if settled is None:
-            return self._fall_back(worker, number, error, context, started, FAILED)
+            return self._fall_back(worker, number, failure)
         return self.after(worker, settled)
 
-    def _fall_back(
-        self,
-        worker: Worker,
-        number: int,
-        error: BaseException,
-        context: ExecutionContext,
-        started: float,
-        state: int,
-    ) -> int:
-        """End a unit whose last attempt failed: with what stands in for its result, or in the given state."""
-        substitute = self.offered(worker, number, error, context)
+    def _fall_back(self, worker: Worker, number: int, failure: Failure) -> int:
+        """End a unit whose last attempt failed: with what stands in for its result, or without one."""
+        substitute = self.offered(worker, number, failure)
         if substitute is not None and is_awaitable(substitute.value):
             try:
                 substitute = Substitute(self._await_elsewhere(worker, substitute.value))
             except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
-                substitute = None
-                self.fallback_failed(error, raised)
-                if self.frontier.halted is not None and is_cancellation(raised):
-                    state = CANCELED
-        return self.end(worker, number, substitute, error, started, state, notes_of(context))
+                substitute, failure = None, self.without_fallback(failure, raised)
+        return self.end(worker, number, failure, substitute)
 
     def _await_elsewhere(self, worker: Worker, value: Awaitable[Any]) -> Any:
         """Wait in this thread for something to be awaited, on an event loop that all such units of the run share."""
@@ -246,7 +239,7 @@ class Attempts:
         unit = self.ledger.plan.nodes[number]
         expired = self.passed_on(number)
         if expired is not None:
-            return self._fall_back(worker, number, expired.error, expired.context, expired.started, TIMEOUT)
+            return self._fall_back(worker, number, expired)
         opening = self.open(worker, number, unit)
         if isinstance(opening, int):
             return opening
@@ -278,22 +271,19 @@ class Attempts:
             if isinstance(outcome, concurrent.futures.BrokenExecutor):
                 error = WorkerLostError(self.ledger.plan.nodes[number].id, told(outcome))
                 error.__cause__ = outcome
-            return self._failed(worker, number, error, context, worker.started)
+            return self._failed(worker, number, Failure(error, context, worker.started))
+        worker.started = outcome.started
+        context.take_back(outcome.metrics, outcome.writes)
         if outcome.error is None:
-            notes = _notes(context.attempt, outcome.metrics, outcome.writes)
-            return self.succeeded(worker, number, outcome.value, outcome.started, notes, worker.key)
+            return self.succeeded(worker, number, outcome.value, context, worker.key)
         if outcome.error.__traceback__ is None:
             add_note(outcome.error, f"in the worker:\n{outcome.trace}")
-        notes = _notes(context.attempt, outcome.metrics, outcome.writes)
-        settled = self.judge(worker, number, outcome.error, outcome.started, notes)
-        if settled is None:
-            return self._fall_back(worker, number, outcome.error, context, outcome.started, FAILED)
-        return self.after(worker, settled)
+        return self._failed(worker, number, Failure(outcome.error, context, outcome.started))
 
     # ---- before the call
 
-    def passed_on(self, number: int) -> Expired | None:
-        """What there is to know of a unit that was taken from another worker, since its last attempt had run out of time.
+    def passed_on(self, number: int) -> Failure | None:
+        """The last attempt of a unit that was taken from another worker, since it had run out of time.
 
         Returns:
             None for a unit that is to be tried.
@@ -344,25 +334,21 @@ class Attempts:
         Returns:
             False where the unit has been ended meanwhile, by a deadline: then it does not begin, for observers have heard of its end.
         """
-        worker.started = started = self.clock.now()
-        if not self.listeners.hear(UnitStarted):
-            self._count(number, unit, context, started)
-            return True
-
-        def is_out_of_date() -> bool:
-            if self.frontier.owner(number) != worker.number:
-                return True
-            self._count(number, unit, context, started)
-            return False
-
-        event = UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=context.attempt, at=started)
-        return self.listeners.tell(event, unless=is_out_of_date)
-
-    def _count(self, number: int, unit: AnyUnit, context: ExecutionContext, started: float) -> None:
-        if context.attempt > 1:  # counted when it begins: an attempt that was only due is none
-            self.ledger.note(number, attempts=context.attempt)
+        started = self.clock.now()
+        attempt = context.attempt
+        notes: dict[str, Any] = {}
+        if attempt > 1:  # counted when it begins: an attempt that was only due is none
+            notes["attempts"] = attempt
         elif unit.retry.stop_after_s is not None:
-            self.ledger.note(number, first_started=started)
+            notes["first_started"] = started
+        begin = functools.partial(self.frontier.begin_attempt, number, worker.number, started, notes)
+        if self.listeners.hear(UnitStarted):
+            event = UnitStarted(run_id=self.run_id, unit_id=unit.id, attempt=attempt, at=started)
+            begun = self.listeners.tell(event, unless=lambda: not begin())
+        else:
+            begun = begin()
+        worker.started = started
+        return begun
 
     def limit(self, worker: Worker, number: int, unit: AnyUnit) -> Timer | None:
         """Have an attempt ended when its time is up.
@@ -387,20 +373,20 @@ class Attempts:
             with self._lock:
                 if worker.falls_back:
                     return  # the attempt has failed by itself in this very moment
-                self._expired[number] = Expired(error, context, worker.started)
+                self._expired[number] = Failure(error, context, worker.started, TIMEOUT)
                 taken = self.frontier.pass_on(number, worker.number)
                 if not taken:
                     del self._expired[number]
         if not taken:
             return
         if not self.crew.give_up(worker, number, stoppable=awaiting is not None):
-            self.too_many_abandoned()
-        self.stop_inside(worker)
+            self.stopping.cancel("too many units could not be stopped")
+        self.stopping.stop_inside(worker)
 
     # ---- after the call
 
     def succeeded(
-        self, worker: Worker, number: int, value: Any, started: float, notes: dict[str, Any], key: str | None
+        self, worker: Worker, number: int, value: Any, context: ExecutionContext, key: str | None = None
     ) -> int:
         """End a unit whose attempt returned a value.
 
@@ -410,15 +396,14 @@ class Attempts:
         if key is not None and self.cache is not None and self.frontier.owner(number) == worker.number:
             _asked(self.cache, "put", self.ledger.plan.nodes[number], key, value)
         worker.context = None
+        notes = _notes_of(context)
         if not notes and not self.listeners:
-            return self.frontier.complete(number, worker.number, value, started, self.clock.now())
+            return self.frontier.complete(number, worker.number, value, worker.started, self.clock.now())
         if notes:
             notes["error"] = None  # that of an earlier attempt
-        return self.settlement.value(number, worker.number, value, started, **notes)
+        return self.settlement.value(number, worker.number, value, worker.started, **notes)
 
-    def judge(
-        self, worker: Worker, number: int, error: BaseException, started: float, notes: dict[str, Any]
-    ) -> bool | None:
+    def judge(self, worker: Worker, number: int, failure: Failure) -> bool | None:
         """Decide what a failed attempt means, short of a fallback.
 
         Returns:
@@ -426,8 +411,9 @@ class Attempts:
         """
         if self.frontier.owner(number) != worker.number:
             return False
+        error, started, notes = failure.error, failure.started, _notes_of(failure.context)
         _trim(error)
-        stopped = isinstance(error, KeyboardInterrupt) and self.interrupted()
+        stopped = isinstance(error, KeyboardInterrupt) and self.stopping.meant_by_user()
         if stopped or (self.frontier.halted is not None and is_cancellation(error)):
             return self.settlement.failure(number, worker.number, error, CANCELED, started, **notes)
         settled = self.settlement.retry(number, worker.number, error, started, **notes)
@@ -438,50 +424,46 @@ class Attempts:
                 worker.falls_back = True
         return settled
 
-    def offered(
-        self, worker: Worker, number: int, error: BaseException, context: ExecutionContext
-    ) -> Substitute | None:
+    def offered(self, worker: Worker, number: int, failure: Failure) -> Substitute | None:
         """Ask for what stands in for a unit whose last attempt failed, as a part of that unit.
 
         Returns:
             The substitute, whose value may still have to be awaited.
         """
-        worker.context = context
-        attempts = self.ledger.notes_of(number).attempts
+        worker.context = failure.context
         return worker.variables.copy().run(
             self.policies.fallback,
             self.ledger.plan.nodes[number],
-            error,
-            attempts,
-            context if self.fits else self.argument,
+            failure.error,
+            self.ledger.notes_of(number).attempts,
+            failure.context if self.fits else self.argument,
         )
 
-    def fallback_failed(self, error: BaseException, raised: BaseException) -> None:
-        """Note what a fallback raised on the error of its unit."""
-        if isinstance(raised, KeyboardInterrupt):
-            self.interrupted()
-        add_note(error, f"its fallback raised {told(raised)}")
+    def without_fallback(self, failure: Failure, raised: BaseException) -> Failure:
+        """What a failure comes to whose fallback failed too: it is noted on its error what that raised.
 
-    def end(
-        self,
-        worker: Worker,
-        number: int,
-        substitute: Substitute | None,
-        error: BaseException,
-        started: float,
-        state: int,
-        notes: dict[str, Any],
-    ) -> int:
-        """End a unit whose last attempt failed: with a substitute, or in the given state.
+        Returns:
+            The failure; that of a cancelled unit, where the fallback was cancelled with the run.
+        """
+        if isinstance(raised, KeyboardInterrupt):
+            self.stopping.meant_by_user()
+        add_note(failure.error, f"its fallback raised {told(raised)}")
+        canceled = self.frontier.halted is not None and is_cancellation(raised)
+        return attrs.evolve(failure, state=CANCELED) if canceled else failure
+
+    def end(self, worker: Worker, number: int, failure: Failure, substitute: Substitute | None) -> int:
+        """End a unit whose last attempt failed: with a substitute, or without a result.
 
         Returns:
             The next unit for this worker, `NONE_READY`, or `LOST`.
         """
-        if substitute is not None:
-            worker.context = None
-            notes = {**notes, "error": error, "used_fallback": True}
-            return self.settlement.value(number, worker.number, substitute.value, started, **notes)
-        return self.after(worker, self.settlement.failure(number, worker.number, error, state, started, **notes))
+        error, started, notes = failure.error, failure.started, _notes_of(failure.context)
+        if substitute is None:
+            settled = self.settlement.failure(number, worker.number, error, failure.state, started, **notes)
+            return self.after(worker, settled)
+        worker.context = None
+        notes = {**notes, "error": error, "used_fallback": True}
+        return self.settlement.value(number, worker.number, substitute.value, started, **notes)
 
     def after(self, worker: Worker, settled: bool) -> int:  # noqa: FBT001 - its only question
         """Go on after a unit: with the next, unless it was somebody else's to settle.
@@ -511,11 +493,6 @@ class Attempts:
         if thread is not None:
             thread.close(grace_s)
 
-    def part(self) -> None:
-        """Let go of the run, when it is over."""
-        self.interrupted = bool
-        self.stop_inside = self.too_many_abandoned = _nothing
-
 
 def _refuse(value: Awaitable[Any]) -> NoReturn:
     """Await nothing for a worker that was given up; where it is a coroutine, nobody is to say that it was never awaited."""
@@ -524,18 +501,12 @@ def _refuse(value: Awaitable[Any]) -> NoReturn:
     raise concurrent.futures.CancelledError
 
 
-def _nothing(*_: object) -> None:
-    """Stands for the run that was let go."""
-
-
-def notes_of(context: ExecutionContext) -> dict[str, Any]:
+def _notes_of(context: ExecutionContext) -> dict[str, Any]:
     """What an attempt leaves to be noted: metrics and writes, if any; of a further attempt always, in place of the former's."""
-    return {} if context.notes is None else _notes(context.attempt, context.metrics, context.writes())
-
-
-def _notes(attempt: int, metrics: Mapping[str, Any], writes: Mapping[str, Any]) -> dict[str, Any]:
-    # Of what was written only the keys: a report holds no results.
-    return {"metrics": metrics, "writes": tuple(writes)} if attempt > 1 or metrics or writes else {}
+    if context.notes is None:
+        return {}
+    metrics, writes = context.metrics, context.written()
+    return {"metrics": metrics, "writes": writes} if context.attempt > 1 or metrics or writes else {}
 
 
 def _asked(cache: Cache, method: str, unit: AnyUnit, *arguments: Any) -> Any:

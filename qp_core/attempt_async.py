@@ -16,13 +16,13 @@ from typing import Any, cast
 
 import attrs
 
-from qp_core.attempt import Attempts, Expired, OffLoop, is_cancellation, notes_of
+from qp_core.attempt import Attempts, Failure, OffLoop
 from qp_core.clock import Timer
 from qp_core.context import ExecutionContext
 from qp_core.crew import Worker
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, NONE_READY
-from qp_core.ledger import CANCELED, FAILED, TIMEOUT
+from qp_core.ledger import CANCELED
 from qp_core.loop import Raised, opened, task_of
 from qp_core.settlement import AnyUnit
 from qp_core.vocabulary import is_awaitable, is_coroutine_function
@@ -65,14 +65,14 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
             try:
                 value = await function(context if fits else argument)
             except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-                number = await _failed(attempts, worker, number, error, context, started, off_loop)
+                number = await _failed(attempts, worker, number, Failure(error, context, started), off_loop)
                 ended = now()
             else:
                 ended = now()
                 if context.notes is None:
                     number = complete(number, who, value, started, ended)
                 else:
-                    number = attempts.succeeded(worker, number, value, started, notes_of(context), None)
+                    number = attempts.succeeded(worker, number, value, context)
                 worker.context = None
                 del value, context  # or they would live on while the next unit runs
             if task.cancelling() or not _same(variables(), own):
@@ -146,7 +146,7 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
     """Run a unit in a task or thread beside this task, because it blocks, or may have to be given up or told of."""
     expired = attempts.passed_on(number)
     if expired is not None:
-        return await _end_expired(attempts, worker, number, expired, off_loop)
+        return await _fall_back(attempts, worker, number, expired, off_loop)
     opening = attempts.open(worker, number, unit)
     if isinstance(opening, int):
         return opening
@@ -164,10 +164,10 @@ async def _beside(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit
             if attempt.timer is not None:
                 attempts.timers.cancel(attempt.timer)
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-        return await _failed(attempts, worker, number, error, context, worker.started, off_loop)
+        return await _failed(attempts, worker, number, Failure(error, context, worker.started), off_loop)
     if attempt.broken is not None:
         raise attempt.broken
-    return attempts.succeeded(worker, number, value, worker.started, notes_of(context), key)
+    return attempts.succeeded(worker, number, value, context, key)
 
 
 @attrs.define(eq=False)
@@ -273,39 +273,16 @@ def _discard(future: "asyncio.Future[Any]") -> None:
         value.close()
 
 
-async def _failed(
-    attempts: Attempts,
-    worker: Worker,
-    number: int,
-    error: BaseException,
-    context: ExecutionContext,
-    started: float,
-    off_loop: OffLoop,
-) -> int:
-    settled = attempts.judge(worker, number, error, started, notes_of(context))
-    if settled is not None:
-        return attempts.after(worker, settled)
-    return await _fall_back(attempts, worker, number, error, context, started, FAILED, off_loop)
+async def _failed(attempts: Attempts, worker: Worker, number: int, failure: Failure, off_loop: OffLoop) -> int:
+    settled = attempts.judge(worker, number, failure)
+    if settled is None:
+        return await _fall_back(attempts, worker, number, failure, off_loop)
+    return attempts.after(worker, settled)
 
 
-async def _end_expired(attempts: Attempts, worker: Worker, number: int, expired: Expired, off_loop: OffLoop) -> int:
-    return await _fall_back(
-        attempts, worker, number, expired.error, expired.context, expired.started, TIMEOUT, off_loop
-    )
-
-
-async def _fall_back(
-    attempts: Attempts,
-    worker: Worker,
-    number: int,
-    error: BaseException,
-    context: ExecutionContext,
-    started: float,
-    state: int,
-    off_loop: OffLoop,
-) -> int:
+async def _fall_back(attempts: Attempts, worker: Worker, number: int, failure: Failure, off_loop: OffLoop) -> int:
     """End a unit whose last attempt failed; a fallback that is a function may block, and is called in a thread."""
-    ask = functools.partial(attempts.offered, worker, number, error, context)
+    ask = functools.partial(attempts.offered, worker, number, failure)
     if attempts.ledger.plan.nodes[number].fallback is None:
         substitute = ask()
     else:
@@ -316,11 +293,8 @@ async def _fall_back(
             task = task_of(asyncio.get_running_loop(), substitute.value, worker.variables.copy())
             substitute = Substitute(opened(await task))
         except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
-            substitute = None
-            attempts.fallback_failed(error, raised)
-            if attempts.frontier.halted is not None and is_cancellation(raised):
-                state = CANCELED
-    return attempts.end(worker, number, substitute, error, started, state, notes_of(context))
+            substitute, failure = None, attempts.without_fallback(failure, raised)
+    return attempts.end(worker, number, failure, substitute)
 
 
 def _boxed(call: "functools.partial[Any]") -> Any:

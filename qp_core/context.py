@@ -47,6 +47,8 @@ class ContextNotes:
     written: bool = False
     before: dict[Any, Any] | None = None
     """What was there before the first write, in a context that has no home to ask."""
+    away: tuple[str, ...] = ()
+    """The keys that were written in another process; what was written stays there."""
     metrics: dict[str, Any] = attrs.Factory(dict)
     environment: dict[str, Any] | None = None
     unit_results: dict[UnitId, Any] | None = None
@@ -118,6 +120,13 @@ class ExecutionContext(dict[str, Any]):
         notes.unit_results = unit_results
         notes.attempt = attempt
         return self
+
+    def take_back(self, metrics: Mapping[str, Any], writes: Iterable[str]) -> None:
+        """Take over what the unit has left in this context, or in its copy in another process; the engine's."""
+        if metrics or writes:
+            notes = self._noted()
+            notes.metrics.update(metrics)
+            notes.away = tuple(writes)
 
     def _noted(self) -> ContextNotes:
         if self.notes is None:
@@ -298,6 +307,16 @@ class ExecutionContext(dict[str, Any]):
         if before is None:
             before = {} if self._home is None else {**self._home.given, **self._declared()}
         return {key: value for key, value in self.items() if key not in before or before[key] is not value}
+
+    def written(self) -> tuple[str, ...]:
+        """The keys of `writes`, and those that were written in another process.
+
+        Returns:
+            Each once.
+        """
+        writes = tuple(self.writes())
+        away = () if self.notes is None else self.notes.away
+        return tuple(dict.fromkeys((*writes, *away))) if away else writes
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Into a worker process go the keys and the declared results, not the plan.

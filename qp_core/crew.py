@@ -20,18 +20,11 @@ class Enclosing(Protocol):
     """A run, as far as its workers and the runs nested in their units need to know it."""
 
     budget: Budget
+    stopping: Any  # a `Stopping`, which knows this module
 
     @property
     def over(self) -> bool:
         """Whether every unit has ended."""
-        ...
-
-    def enclose(self, nested: Any) -> None:
-        """A run begins inside one of this run's units."""
-        ...
-
-    def discharge(self, nested: Any) -> None:
-        """That run is over."""
         ...
 
 

@@ -250,6 +250,27 @@ class Frontier:
 
     # ---- settling
 
+    def begin_attempt(self, number: int, worker: int, started: float, notes: Mapping[str, Any]) -> bool:
+        """Note that an attempt begins, for who may have to know at any moment whether it has.
+
+        Args:
+            number: The unit.
+            worker: Who is about to run it.
+            started: The time.
+            notes: What else is worth noting.
+
+        Returns:
+            False where somebody else has settled the unit: then the attempt must not begin.
+        """
+        ledger = self._ledger
+        with self._lock:
+            if ledger.states[number] != RUNNING or ledger.workers[number] != worker:
+                return False
+            ledger.started[number] = started
+            if notes:
+                ledger.note(number, **notes)
+            return True
+
     def complete(self, number: int, worker: int, value: Any, started: float, ended: float) -> int:  # noqa: C901, PLR0912 - see "written out" below
         """A unit has completed: keep its result, make its children ready, take one unit.
 

@@ -40,7 +40,7 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
         if (waits or number == signal.SIGTERM) and signal.getsignal(number) == default:
             replaced[number] = signal.signal(number, handler)
     if waits:
-        run.guarded = signal.SIGINT in replaced
+        run.stopping.guarded = signal.SIGINT in replaced
     try:
         yield
     finally:
@@ -64,19 +64,19 @@ class _Handler:
                     signal.signal(number, before)
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        run = self._run
+        run, stopping = self._run, self._run.stopping
         if self._left:  # in another thread, which could not take the handler away
             self.leave()
             signal.raise_signal(number)
             return
-        run.note_signal()
+        stopping.note_signal()
         worker = run.here
-        if run.out_of_patience:
+        if stopping.out_of_patience:
             self.leave()
             raise KeyboardInterrupt
         if worker is None:
             run.inbox.put(INTERRUPT)  # SimpleQueue.put may be called from here
-        elif run.signals == 1:
+        elif stopping.signals == 1:
             # The main thread runs the units itself and may hold any lock, so another thread has to act. Not
             # threading.Thread: its start() takes locks that the main thread may hold.
             _thread.start_new_thread(_act_aside, (run,))
@@ -86,7 +86,7 @@ class _Handler:
 
 def _act_aside(run: Run) -> None:
     """Halt a run whose units run in the main thread; after the grace, interrupt the unit that is running."""
-    run.halt_aside()
+    run.stopping.halt_aside()
     ends = run.clock.now() + run.options.grace_s
     while run.clock.now() < ends:
         time.sleep(0.01)

@@ -220,9 +220,9 @@ class Launch:
         try:
             self.executor.run(self.run)
         except BaseException as error:  # the report comes first; `conclude` raises it
-            if self.run.out_of_patience:
+            if self.run.stopping.out_of_patience:
                 raise
-            self.run.break_off(error)
+            self.run.stopping.break_off(error)
         self._result = self.run.finish()
         return self._result
 

@@ -266,10 +266,10 @@ class QuantumPartitioner(Generic[T, R]):
                 await asyncio.shield(over)
             except (asyncio.CancelledError, KeyboardInterrupt):
                 try:
-                    run.interrupt(_LEFT)
+                    run.stopping.interrupt(_LEFT)
                     await asyncio.shield(over)
                 except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                    run.interrupt(_LEFT)
+                    run.stopping.interrupt(_LEFT)
                     await asyncio.shield(over)
                 raise
         return launch.conclude()
@@ -305,10 +305,12 @@ class QuantumPartitioner(Generic[T, R]):
             finally:
                 try:
                     if not run.over:
-                        run.interrupt(_LEFT)  # not posted: a thread that runs the units itself reads its messages last
+                        run.stopping.interrupt(
+                            _LEFT
+                        )  # not posted: a thread that runs the units itself reads its messages last
                     over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
                 except KeyboardInterrupt:  # again: at once
-                    run.interrupt(_LEFT)
+                    run.stopping.interrupt(_LEFT)
                     over.wait()
                     raise
                 finally:
@@ -349,11 +351,11 @@ class QuantumPartitioner(Generic[T, R]):
             finally:
                 if end is not None or not run.over:
                     try:
-                        run.interrupt(_LEFT)
+                        run.stopping.interrupt(_LEFT)
                         while await ends.get() is not None:
                             pass
                     except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                        run.interrupt(_LEFT)
+                        run.stopping.interrupt(_LEFT)
                         while await ends.get() is not None:
                             pass
                         raise

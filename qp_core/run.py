@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,11 @@ from qp_core.crew import Crew, Worker
 from qp_core.errors import PluginError, UnitTimeoutError, name_list
 from qp_core.frontier import LOST, NONE_READY, Frontier
 from qp_core.job import Job, JobOutcome
-from qp_core.ledger import CANCELED, TIMEOUT, Ledger
+from qp_core.ledger import Ledger
 from qp_core.plan import ExecutionPlan
 from qp_core.report import ExecutionResult, RunReport
 from qp_core.settlement import Policies, Settlement
+from qp_core.stopping import LAST_MOMENT_S, Stopping
 from qp_core.telemetry import Listeners, RunFinished, RunStarted
 from qp_core.vocabulary import UnitId, UnitState
 
@@ -41,10 +41,6 @@ INTERRUPT = object()
 """What a signal handler puts into a run's inbox."""
 
 _OVER = object()
-_PATIENCE = 2  # signals that are answered by winding the run up
-_WINDING_UP_S = 1.0  # how long that may take, beside the grace
-_LAST_MOMENT_S = 0.15
-"""How long cancelled tasks have to end by themselves before their units are given up."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +69,7 @@ class RunOptions:
 
 
 class Run:
-    """One execution: what executors drive, and what `cancel` stops.
+    """One execution: what executors drive, and what can be stopped before its end.
 
     Args:
         plan: What runs.
@@ -93,10 +89,10 @@ class Run:
         clock: Where time comes from.
         budget: How many may run at once, shared with the runs around this one.
         loop: The event loop that units should run on in async mode; None where the executor makes one.
-        signals: How often Ctrl-C or SIGTERM came.
+        stopping: What ends it early.
+        inbox: Messages to the thread that waits for the run.
         here: The worker that runs units in the thread that waits for the run; None where other threads do.
         may_be_left: Whether somebody waits for the run who may leave before it is over: who reads a stream, or an awaiting task.
-        guarded: Whether these are told to the run; if not, a KeyboardInterrupt may come out of any unit in the main thread.
     """
 
     def __init__(
@@ -117,11 +113,7 @@ class Run:
         self.options = options
         self.clock: Clock = clock or SystemClock()
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._interrupted = False
-        self.signals = 0
-        self._signaled = 0.0
         self.may_be_left = False
-        self.guarded = threading.current_thread() is not threading.main_thread()
         self.here: Worker | None = None
         self.inbox: Inbox = Inbox()
         self._timers = Timers(self.clock, self.inbox)
@@ -129,15 +121,11 @@ class Run:
         outer = running.get()
         # What a unit leaves behind (a task, a thread) still has its variables, but is no part of it any more.
         is_inside = isinstance(outer, Worker) and outer.context is not None and not outer.run.over
-        self._outer = outer if is_inside else None
-        self._nested: set[Run] = set()
-        self._nested_lock = threading.Lock()
+        around = outer if is_inside and isinstance(outer, Worker) else None
         self.budget: Budget = Unbounded() if options.max_workers is None else Budget(options.max_workers)
-        if isinstance(self._outer, Worker):
-            self.budget = self._outer.lend(bounded=options.max_workers is not None) or self.budget
-        self._stop: Callable[[], None] | None = None
+        if around is not None:
+            self.budget = around.lend(bounded=options.max_workers is not None) or self.budget
         self._over = False
-        self._broken: BaseException | None = None
         self._zero = self.clock.now()
         self._started_utc = self.clock.utc()
         self._ledger, self._frontier = self._laid_out(order)
@@ -155,6 +143,18 @@ class Run:
             on_failure=functools.partial(self.cancel, "fail_fast") if options.fail_fast else None,
         )
         self._settlement = settle
+        self.stopping = Stopping(
+            plan=plan,
+            frontier=self._frontier,
+            settlement=settle,
+            crew=self._crew,
+            timers=self._timers,
+            inbox=self.inbox,
+            clock=self.clock,
+            deadline_s=options.deadline_s,
+            grace_s=options.grace_s,
+            outer=around,
+        )
         self._attempts = self._made_attempts(context, policies, cache)
 
     def _laid_out(self, order: Sequence[int] | None) -> tuple[Ledger, Frontier]:
@@ -194,9 +194,8 @@ class Run:
             ),
             argument=context,
             fits=fits,
-            interrupted=self._meant_by_user,
-            stop_inside=self._stop_inside,
-            too_many_abandoned=functools.partial(self.cancel, "too many units could not be stopped"),
+            stopping=self.stopping,
+            may_expire=self.options.deadline_s is not None,
         )
 
     # ---- what executors call
@@ -225,7 +224,6 @@ class Run:
             eager: See `Frontier.begin`.
             stop: Stops units that are running, where that can be done (cancels tasks); called from any thread.
         """
-        self._stop = stop
         if self._listeners.hear(RunStarted):
             options = self.options
             self._listeners.tell(
@@ -240,10 +238,7 @@ class Run:
             )
         for unit_id in self.options.known:
             self._settlement.tell_finished(self.plan.index[unit_id])
-        if self.options.deadline_s is not None:
-            self._timers.add(self._zero + self.options.deadline_s, self._deadline_passed)
-        if isinstance(self._outer, Worker):
-            self._outer.run.enclose(self)
+        self.stopping.begin(stop, self._zero)
         self._frontier.begin(spawn, _bound(self.options.max_workers), eager=eager)
 
     def new_worker(self) -> Worker:
@@ -272,11 +267,11 @@ class Run:
             try:
                 self._attend_once()
             except BaseException as error:
-                if self.out_of_patience:
+                if self.stopping.out_of_patience:
                     raise
                 # The units are given up here and now: an executor that let this through would wait for them as it cleans up.
-                again = self._broken is not None
-                self.break_off(error)
+                again = self.stopping.broken is not None
+                self.stopping.break_off(error)
                 if again:
                     raise
 
@@ -284,14 +279,14 @@ class Run:
         try:
             message = self._timers.wait(self._idle)
         except KeyboardInterrupt:  # from a signal handler that is not ours
-            if self.out_of_patience:
+            if self.stopping.out_of_patience:
                 raise
-            self.note_signal()
+            self.stopping.note_signal()
             message = INTERRUPT
         if message is _OVER:
             self._over = True
         elif message is INTERRUPT:
-            self.interrupt()
+            self.stopping.interrupt()
         elif callable(message):
             message()
 
@@ -309,7 +304,7 @@ class Run:
             while number >= 0 and self._attempts.run_ready(worker, number) != LOST:
                 number = self._frontier.take_or_sleep(worker.number)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a thread; `finish` raises it
-            self.break_off(error)
+            self.stopping.break_off(error)
 
     def work_here(self, worker: Worker) -> None:
         """Run everything in this thread, which is also the one that waits for the run."""
@@ -322,9 +317,9 @@ class Run:
                 else:
                     self._attend_once()
         except BaseException as error:  # `finish` raises it, after the report is made
-            if self.out_of_patience:
+            if self.stopping.out_of_patience:
                 raise
-            self.break_off(error)
+            self.stopping.break_off(error)
             self.attend()
         finally:
             self.here = None
@@ -346,7 +341,7 @@ class Run:
             await attempt_async.serve(self._attempts, worker, off_loop)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a task; `finish` raises it
             if self._frontier.halted is None or not is_cancellation(error):
-                self.break_off(error)
+                self.stopping.break_off(error)
         self._crew.leave(worker)
 
     def take(self, worker: Worker) -> int:
@@ -374,80 +369,12 @@ class Run:
             self._crew.leave(worker)
         return following
 
-    # ---- stopping
-
     def cancel(self, reason: str = "canceled") -> None:
-        """Hand out nothing more, and cancel what has not begun; coroutines that run are cancelled, functions run to their end.
+        """Hand out nothing more, and cancel what has not begun; see `Stopping.cancel`.
 
         May be called from any thread, and again. Returns without waiting.
         """
-        self._settlement.halt(reason)
-        self._stop_running()
-
-    def _stop_running(self) -> None:
-        if self._stop is not None:
-            self._stop()
-        self._crew.cancel_awaiting()
-        for nested in self._inside():
-            nested.cancel(self._frontier.halted or "canceled")
-
-    def enclose(self, nested: "Run") -> None:
-        """A run begins inside one of this run's units: what stops this one stops it too."""
-        with self._nested_lock:
-            self._nested.add(nested)
-        if self._frontier.halted is not None:
-            nested.cancel(self._frontier.halted)
-
-    def discharge(self, nested: "Run") -> None:
-        """A run inside one of this run's units is over."""
-        with self._nested_lock:
-            self._nested.discard(nested)
-
-    def _inside(self) -> "list[Run]":
-        with self._nested_lock:
-            return list(self._nested)
-
-    def _stop_inside(self, worker: Worker) -> None:
-        for nested in self._inside():
-            if nested.is_inside(worker):
-                nested.cancel("the unit around it was given up")
-
-    def is_inside(self, worker: Worker) -> bool:
-        """Whether this run is nested in the unit of that worker."""
-        return self._outer is worker
-
-    def interrupt(self, reason: str = "interrupted") -> None:
-        """Ctrl-C: the first time, running units may go on for the grace; the second time, stop at once."""
-        if self._interrupted:
-            self._stop_and_give_up()
-            return
-        self.halt_aside(reason)
-        self._timers.add(self.clock.now() + self.options.grace_s, self._stop_and_give_up)
-
-    def halt_aside(self, reason: str = "interrupted") -> None:
-        """The same as the first `interrupt`, from a thread beside the one that runs the units and has no time to attend."""
-        self._interrupted = True
-        self.halt_with_inside(reason)
-        for nested in self._inside():
-            nested.post(nested.interrupt)
-
-    def halt_with_inside(self, reason: str) -> None:
-        """Hand out nothing more, neither here nor in the runs nested in units of this one."""
-        self._settlement.halt(reason)
-        for nested in self._inside():
-            nested.halt_with_inside(reason)
-
-    def note_signal(self) -> None:
-        """Ctrl-C or SIGTERM came; called from signal handlers, so it takes no lock."""
-        if not self.signals:
-            self._signaled = self.clock.now()
-        self.signals += 1
-
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether Ctrl-C was pressed a third time although the run should be gone: something holds it up, and it is left as it is."""
-        late = self.clock.now() - self._signaled > self.options.grace_s + _WINDING_UP_S
-        return self.signals > _PATIENCE and late
+        self.stopping.cancel(reason)
 
     @property
     def over(self) -> bool:
@@ -458,52 +385,6 @@ class Run:
     def stuck(self) -> bool:
         """Whether a unit had to be given up and still runs somewhere."""
         return any(worker.is_busy for _, worker in self._crew.given_up)
-
-    def _stop_and_give_up(self) -> None:
-        self._stop_running()
-        # Tasks that were cancelled may end by themselves; threads can make no use of the time.
-        moment = _LAST_MOMENT_S if self._stop is not None else 0.0
-        self._timers.add(self.clock.now() + moment, functools.partial(self._give_up_running, "the run was interrupted"))
-
-    def _deadline_passed(self) -> None:
-        self._settlement.halt("deadline")
-        self._give_up_running("deadline", TIMEOUT)
-        self._stop_running()
-
-    def _give_up_running(self, why: str, state: int = CANCELED) -> None:
-        from asyncio import CancelledError  # noqa: PLC0415 - asyncio takes longer to import than all of the core
-
-        for number in self._frontier.at_work():
-            unit_id = self.plan.nodes[number].id
-            worker = self._crew.of_number(self._frontier.owner(number))
-            # A coroutine can be stopped: one that a thread or a task awaits beside, or one in a worker's task (a function beside a
-            # loop has a thread that is `still_busy`).
-            stoppable = worker is not None and (
-                worker.awaiting is not None or (self._stop is not None and worker.still_busy is None)
-            )
-            error: BaseException = CancelledError(f"unit {unit_id!r} was given up, because {why}")
-            if state == TIMEOUT:
-                error = UnitTimeoutError(unit_id, self.options.deadline_s or 0.0, not stoppable, f"run's {why}")
-            started = 0.0 if worker is None or worker.context is None else worker.started
-            if self._settlement.failure(number, None, error, state, started) and worker is not None:
-                self._crew.give_up(worker, number, stoppable=stoppable)
-
-    def break_off(self, error: BaseException) -> None:
-        """End the run at once, because something beside its units went wrong; `finish` raises the error."""
-        if self._broken is None:
-            self._broken = error
-        self._settlement.halt("broken off")
-        self._give_up_running("the run was broken off")
-        self._stop_running()
-
-    def _meant_by_user(self) -> bool:
-        """Whether a KeyboardInterrupt that came out of a unit is the user's Ctrl-C; else the unit raised it by itself."""
-        in_main = threading.current_thread() is threading.main_thread()  # no signal handler raises anywhere else
-        if self.signals or (in_main and not self.guarded):
-            self.note_signal()
-            self._settlement.halt("interrupted")
-            return True
-        return False
 
     # ---- the end
 
@@ -516,18 +397,17 @@ class Run:
         if not self._frontier.over:
             still = [self.plan.nodes[number].id for number in self._frontier.at_work()]
             problem = f"returned before the run was over (still running: {name_list(still)})"
-            self.break_off(PluginError(self.options.mode, "Executor.run", problem))
+            self.stopping.break_off(PluginError(self.options.mode, "Executor.run", problem))
         self._frontier.disband()
-        self._attempts.dismiss(_LAST_MOMENT_S)
-        if isinstance(self._outer, Worker):
-            self._outer.run.discharge(self)
+        self._attempts.dismiss(LAST_MOMENT_S)
+        self.stopping.end()
         for number, worker in self._crew.given_up:
             if worker.is_busy:
                 error = self._ledger.notes_of(number).error
                 if isinstance(error, UnitTimeoutError):
                     error.abandoned = True  # it was told to stop, and did not
                 self._ledger.note(number, abandoned=True)
-        self._attempts.close(_LAST_MOMENT_S)
+        self._attempts.close(LAST_MOMENT_S)
         report = RunReport.of(
             self._ledger,
             self._zero,
@@ -550,9 +430,7 @@ class Run:
 
     def _part(self) -> None:
         # Rings of objects would keep the run, and with it every result, until a full collection.
-        self._stop = None
         self._crew.disband()
-        self._attempts.part()
         self._settlement.part()
         self._frontier.close()
         self._timers.clear()
@@ -564,9 +442,9 @@ class Run:
             BaseException: What broke it.
             KeyboardInterrupt: The user pressed Ctrl-C, or the process was told to end.
         """
-        if self._broken is not None:
-            raise self._broken
-        if self.signals:
+        if self.stopping.broken is not None:
+            raise self.stopping.broken
+        if self.stopping.signals:
             raise KeyboardInterrupt
 
 

@@ -449,7 +449,7 @@ class Interrupts:
         def interrupt():
             wait_for(self._begun)
             for _ in range(self._times):
-                run.post(run.interrupt)
+                run.post(run.stopping.interrupt)
 
         thread = threading.Thread(target=interrupt, daemon=True)
         thread.start()

@@ -157,6 +157,23 @@ class Bench:
 DIAMOND = {"top": [], "left": ["top"], "right": ["top"], "bottom": ["left", "right"]}
 
 
+# ---- beginning
+
+
+def test_an_attempt_begins_only_while_its_unit_is_its_workers():
+    """A unit that was handed out and taken away again before that never begins; one that has begun is known to have."""
+    bench = Bench({"a": [], "b": []}).begin()
+    assert [bench.take(0), bench.take(1)] == ["a", "b"]
+    assert not bench.frontier.begin_attempt(bench.number["a"], 1, 3.0, {"attempts": 2})
+    assert bench.ledger.notes_of(bench.number["a"]).attempts == 1
+    assert bench.frontier.begin_attempt(bench.number["a"], 0, 3.0, {"attempts": 2})
+    assert bench.ledger.notes_of(bench.number["a"]).attempts == 2
+    assert bench.claim("a", FAILED, None)
+    assert bench.frontier.claim(bench.number["b"], None, FAILED, ended=4.0)
+    assert not bench.frontier.begin_attempt(bench.number["b"], 1, 5.0, {})
+    assert [bench.ledger.ran(bench.number[name]) for name in "ab"] == [True, False]
+
+
 # ---- handing out
 
 

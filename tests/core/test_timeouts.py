@@ -11,9 +11,9 @@ from collections import Counter
 
 import pytest
 
-from qp_core import PluginError, QuantumPartitioner, RetryPolicy, UnitTimeoutError, available_cores
+from qp_core import MISS, PluginError, QuantumPartitioner, RetryPolicy, UnitState, UnitTimeoutError, available_cores
 from qp_core.crew import Crew
-from qp_core.telemetry import UnitFinished, UnitRetrying
+from qp_core.telemetry import UnitFinished, UnitRetrying, UnitStarted
 from qp_core.testing import Recorder
 from tests.core.engine import (
     PATIENCE_S,
@@ -604,6 +604,47 @@ def test_with_units_given_up_there_are_never_more_at_work_than_the_bound(mode):
         at_work = AtWork()
         partitioner.execute({}, mode, telemetry=[at_work])
         assert at_work.most <= 2
+
+
+# ---- the very moment
+
+
+class SlowCache:
+    """Has nothing, and is asked until it is let go; the clock is set forward meanwhile."""
+
+    def __init__(self, clock, after_s):
+        self._clock = clock
+        self._after_s = after_s
+        self.free = threading.Event()
+
+    def get(self, key):
+        """Wait."""
+        self._clock.advance(self._after_s)
+        self.free.wait(PATIENCE_S)
+        return MISS
+
+    def put(self, key, value):
+        """Keep nothing."""
+
+
+@in_every_lane
+@pytest.mark.parametrize(
+    "telemetry", [pytest.param([], id="nobody listens"), pytest.param(["recorder"], id="recorded")]
+)
+def test_a_unit_that_was_only_handed_out_when_the_deadline_passed_never_begins(lane, clock, telemetry):
+    """Its cache was being asked; nothing was tried, so nothing is counted, and its function is not called later either."""
+    called, recorder, cache = [], Recorder(), SlowCache(clock, 100)
+    partitioner = QuantumPartitioner(1, lane.mode, clock=clock)
+    partitioner.add_unit(lane.unit(called.append), name="a", metadata={"cacheable": True})
+    result = partitioner.execute({}, deadline=50, cache=cache, telemetry=[recorder for _ in telemetry])
+    record = result.report.units["a"]
+    assert (record.state, record.attempts, record.started_s) == (UnitState.TIMEOUT, 0, None)
+    cache.free.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith(f"qp-{result.report.run_id[:8]}"):
+            thread.join(PATIENCE_S)
+    assert called == []
+    assert [type(event).__name__ for event in recorder.events if isinstance(event, UnitStarted)] == []
 
 
 # ---- the program ends

@@ -47,7 +47,7 @@ SLEEPS = {
         3,
         "units that take about as long as they may; late ends that the engine must ignore",
     ),
-    "tests/properties/test_expiry.py": (2, "what ends at about the time at which its time is up"),
+    "tests/properties/test_expiry.py": (3, "what ends at about the time at which its time is up"),
     "tests/plugins/executors/test_processes.py": (2, "units that hang until their process is killed"),
 }
 """Where tests call `time.sleep`, how often at most, and why. Free are `sleep(0)`, which only lets others run, and a loop that looks again."""

@@ -4,6 +4,7 @@ Time is a clock that stands still: a unit that is to run out of time lets it pas
 coordinator notices.
 """
 
+import itertools
 import time
 from collections import Counter
 
@@ -19,7 +20,7 @@ from tests.properties.bodies import Fault, computed, partitioner_of, stand_in
 from tests.properties.checks import numbers
 from tests.properties.journal import Given, Journal
 from tests.properties.lanes import STRATEGIES, Lane, every_lane
-from tests.properties.oracle import graph_of
+from tests.properties.oracle import Expected, graph_of
 from tests.strategies import COMPUTED, works
 
 pytestmark = pytest.mark.usefixtures("nothing_left_over", "quiet_engine")
@@ -105,6 +106,66 @@ def check_cone(work, result):
     dag = graph_of(work)
     failed = numbers(result.failed)
     assert set(numbers(result.skipped)) == set().union(*(nx.descendants(dag, number) for number in failed))
+
+
+@every_lane(*LANES)
+@given(
+    work=works().filter(len),
+    moment=st.integers(1, 12),
+    linger_s=st.sampled_from(LINGERS_S),
+    strategy=st.sampled_from(STRATEGIES),
+)
+def test_a_deadline_that_passes_at_any_moment_ends_the_run_clean(lane, work, moment, linger_s, strategy):
+    """While the n-th unit is called, the deadline passes: what runs is given up, what has not begun never begins."""
+    clock, journal, recorder, called = FakeClock(), Journal(), Recorder(), itertools.count(1)
+
+    def hook(number):
+        if next(called) == moment:
+            clock.advance(100)
+            time.sleep(linger_s)
+
+    partitioner = partitioner_of(work, lane.kind, clock=clock)
+    result = lane.run(
+        partitioner, {"given": Given(journal, hook=hook)}, strategy=strategy, telemetry=[recorder], deadline=50
+    )
+    calls = Counter(journal.entered())
+    report, expected = result.report, Expected(work)
+    assert sum(report.counts.values()) == len(work)
+    stopped = {UnitState.TIMEOUT, UnitState.CANCELED} & set(report.counts)
+    assert report.stopped == "deadline" if stopped else report.stopped in {None, "deadline"}
+    assert report.counts.get(UnitState.TIMEOUT, 0) <= (lane.bound or len(work))
+    for number, record in enumerate(report.units.values()):
+        assert record.attempts <= max(expected.calls[number], 1)
+        check_stopped_one(lane, work, number, result, record, calls[number])
+    finished = [event for event in recorder.events if isinstance(event, UnitFinished)]
+    assert sorted(event.unit_id for event in finished) == sorted(work.ids)
+    assert {event.unit_id: event.state for event in finished} == {
+        unit_id: record.state for unit_id, record in report.units.items()
+    }
+
+
+def check_stopped_one(lane, work, number, result, record, calls):
+    """A unit's end in a run that its deadline stopped."""
+    part, unit_id = work.parts[number], f"u{number}"
+    # An attempt that was given up just after it had begun may call its function later, in a thread that nobody waits for, or never.
+    given_up = record.state is UnitState.TIMEOUT or lane.kind != "function"
+    assert record.attempts == calls or (record.attempts > calls and given_up)
+    assert (unit_id in result) == (record.state is UnitState.COMPLETED)
+    if record.attempts:
+        assert all(f"u{need}" in result for need in part.needs)
+    if record.state is UnitState.COMPLETED:
+        assert record.attempts
+        values = [result[f"u{need}"] for need in part.needs]
+        value = computed(number, 0, values) if part.returns == COMPUTED else part.returns
+        if record.used_fallback:
+            value = None if part.fallback == "value" else stand_in(number)
+        assert result[unit_id] == value
+    elif record.state is UnitState.TIMEOUT:
+        assert isinstance(result.errors[unit_id], UnitTimeoutError)
+        assert result.errors[unit_id].limit_s == 50
+    elif record.state is UnitState.SKIPPED:
+        assert not record.attempts
+        assert record.cause in result.failed
 
 
 @every_lane(*LANES)

@@ -26,6 +26,7 @@ from qp_core import (
     ExecutionMode,
     PluginError,
     QuantumPartitioner,
+    RetryPolicy,
     UnitState,
     WorkerLostError,
     current_context,
@@ -221,6 +222,23 @@ def test_metrics_and_writes_come_back():
 
     record = partitioner_of(unit=unit).execute({"n": 1}).report.units["unit"]
     assert (record.state, record.metrics, record.writes) == (UnitState.COMPLETED, {"rows": 3}, ("mark",))
+
+
+def test_metrics_and_writes_of_a_unit_that_failed_come_back_too():
+    """Also where something stands in for its result, and of its last attempt."""
+
+    def unit(ctx):
+        ctx.record_metric("rows", ctx.attempt)
+        ctx["mark"] = threading.Lock()
+        raise ValueError
+
+    partitioner = partitioner_of(fails=unit)
+    partitioner.add_unit(unit, name="falls_back", retries=1, retry=RetryPolicy(base_s=0), fallback=lambda ctx, error: 1)
+    report = partitioner.execute({}).report
+    assert {unit_id: (record.metrics, record.writes) for unit_id, record in report.units.items()} == {
+        "fails": ({"rows": 1}, ("mark",)),
+        "falls_back": ({"rows": 2}, ("mark",)),
+    }
 
 
 def test_a_context_that_is_no_mapping_travels_as_it_is():
