@@ -921,7 +921,7 @@ def test_a_third_signal_comes_out_where_the_run_should_be_gone_by_now(default_ha
 
     def holds_up(_):
         for _ in range(2):
-            executor.current.note_signal()
+            executor.current.stopping.note_signal()
         clock.advance(1000)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
         free.wait(SOON_S)
@@ -947,7 +947,7 @@ class Halted:
 
     def __init__(self, *, over):
         self.over = over
-        self.clock = self
+        self.clock = self.stopping = self
         self.options = RunOptions(mode="sequential", grace_s=50)
         self.halted = 0
         self._now = 0.0
