@@ -144,6 +144,10 @@ def checked_limit(value: float | None, what: str) -> float | None:
     return value
 
 
+def _checked_timeout(unit_id: UnitId, timeout: float | None) -> float | None:
+    return None if timeout is None else checked_limit(timeout, f"unit {shown(unit_id)}: timeout")
+
+
 def _checked_id(unit_id: object) -> UnitId:
     if not isinstance(unit_id, str):
         msg = f"a unit's id is {shown(unit_id)}; ids are non-empty strings"
@@ -152,6 +156,13 @@ def _checked_id(unit_id: object) -> UnitId:
         msg = "a unit's id is the empty string; ids are non-empty strings"
         raise ValueError(msg)
     return str.__str__(unit_id)  # a member of a StrEnum, for one, would show itself as something else than its text
+
+
+def _checked_function(unit_id: UnitId, function: Any) -> Any:
+    if not callable(function):
+        msg = f"unit {shown(unit_id)}: function is {shown(function)}, which cannot be called"
+        raise TypeError(msg)
+    return function
 
 
 def checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
@@ -191,7 +202,9 @@ def _checked_priority(unit_id: UnitId, priority: object) -> float:
     return priority
 
 
-def _checked_metadata(unit_id: UnitId, metadata: object) -> dict[str, Any]:
+def _checked_metadata(unit_id: UnitId, metadata: object) -> dict[str, Any] | None:
+    if metadata is None:
+        return None
     if not isinstance(metadata, Mapping):
         msg = f"unit {shown(unit_id)}: metadata is {shown(metadata)}; give a dict"
         raise TypeError(msg)
@@ -199,6 +212,8 @@ def _checked_metadata(unit_id: UnitId, metadata: object) -> dict[str, Any]:
 
 
 def _checked_retry(unit_id: UnitId, retry: object) -> RetryPolicy:
+    if retry is None:
+        return DEFAULT_RETRY
     if not isinstance(retry, RetryPolicy):
         msg = f"unit {shown(unit_id)}: retry is {shown(retry)}; give a RetryPolicy (and how often in retries)"
         raise TypeError(msg)
@@ -206,11 +221,18 @@ def _checked_retry(unit_id: UnitId, retry: object) -> RetryPolicy:
 
 
 def _checked_fallback(unit_id: UnitId, fallback: Any) -> Any:
+    if fallback is None:
+        return None
     for choice in fallback if isinstance(fallback, list | tuple) else (fallback,):
         if not callable(choice) and not isinstance(choice, QuantumUnit):
             msg = f"unit {shown(unit_id)}: fallback is {shown(choice)}; give a function, a unit, or a list of these; a value belongs in metadata['fallback_value']"
             raise TypeError(msg)
     return fallback
+
+
+def _by(check: Callable[[UnitId, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """What attrs asks of a value that is assigned: the check of the constructor."""
+    return lambda unit, _, value: check(unit.id, value)
 
 
 _metadata_lock = threading.Lock()
@@ -221,7 +243,7 @@ class QuantumUnit(Generic[T, R]):
     """A self-contained piece of computation, and the units it waits for.
 
     The definition (up to `fallback`) is read when a plan is built or a run begins; change a unit's id or dependencies,
-    and the plan must be built anew. `state`, `result`, `error`, `start_time`, `end_time` and `attempt` show the run
+    and the plan must be built anew. What is assigned is checked and kept as what is given to the constructor. `state`, `result`, `error`, `start_time`, `end_time` and `attempt` show the run
     that finished last (all units of a partitioner switch to a finished run at once); assigning one by hand holds until
     the next run ends.
 
@@ -238,14 +260,14 @@ class QuantumUnit(Generic[T, R]):
             called instead, or a list of these, tried in turn.
     """
 
-    id: UnitId
-    function: UnitFunction[R]
-    dependencies: list[UnitId]
-    timeout: float | None
-    retries: int
-    priority: float
-    retry: RetryPolicy
-    fallback: Any
+    id: UnitId = attrs.field(on_setattr=lambda _unit, _field, unit_id: _checked_id(unit_id))
+    function: UnitFunction[R] = attrs.field(on_setattr=_by(_checked_function))
+    dependencies: list[UnitId] = attrs.field(on_setattr=_by(checked_dependencies))
+    timeout: float | None = attrs.field(on_setattr=_by(_checked_timeout))
+    retries: int = attrs.field(on_setattr=_by(_checked_retries))
+    priority: float = attrs.field(on_setattr=_by(_checked_priority))
+    retry: RetryPolicy = attrs.field(on_setattr=_by(_checked_retry))
+    fallback: Any = attrs.field(on_setattr=_by(_checked_fallback))
     _metadata: dict[str, Any] | None
     _latest: LatestRun
     _by_hand: tuple[LatestRun, Outcome] | None
@@ -269,23 +291,20 @@ class QuantumUnit(Generic[T, R]):
         retry: RetryPolicy | None = None,
         fallback: Any = None,
     ) -> None:
-        # What is plain is not looked at twice: adding a unit stays cheap.
-        self.id = id if type(id) is str and id else _checked_id(id)
+        # What is plain is not looked at twice, and goes past the checks of an assignment: adding a unit stays cheap.
+        _set_id(self, id if type(id) is str and id else _checked_id(id))
         called: object = function  # whatever the annotation says
-        if not callable(called):
-            msg = f"unit {shown(id)}: function is {shown(function)}, which cannot be called"
-            raise TypeError(msg)
-        self.function = function
+        _set_function(self, called if callable(called) else _checked_function(id, called))
         listed = type(dependencies) is list or type(dependencies) is tuple
-        self.dependencies = list(dependencies) if listed else checked_dependencies(id, dependencies)
-        self.timeout = None if timeout is None else checked_limit(timeout, f"unit {shown(id)}: timeout")
-        self.retries = retries if type(retries) is int and retries >= 0 else _checked_retries(id, retries)
-        self.priority = priority if type(priority) is int else _checked_priority(id, priority)
-        self._metadata = None if metadata is None else _checked_metadata(id, metadata)
-        self.retry = DEFAULT_RETRY if retry is None else _checked_retry(id, retry)
-        self.fallback = None if fallback is None else _checked_fallback(id, fallback)
-        self._latest = _NOWHERE
-        self._by_hand = None
+        _set_dependencies(self, list(dependencies) if listed else checked_dependencies(id, dependencies))
+        _set_timeout(self, None if timeout is None else _checked_timeout(id, timeout))
+        _set_retries(self, retries if type(retries) is int and retries >= 0 else _checked_retries(id, retries))
+        _set_priority(self, priority if type(priority) is int else _checked_priority(id, priority))
+        _set_retry(self, DEFAULT_RETRY if retry is None else _checked_retry(id, retry))
+        _set_fallback(self, None if fallback is None else _checked_fallback(id, fallback))
+        _set_metadata(self, None if metadata is None else _checked_metadata(id, metadata))
+        _set_latest(self, _NOWHERE)
+        _set_by_hand(self, None)
         if (
             state is not UnitState.PENDING
             or result is not None
@@ -324,7 +343,7 @@ class QuantumUnit(Generic[T, R]):
         return self._metadata
 
     @metadata.setter
-    def metadata(self, metadata: Mapping[str, Any]) -> None:
+    def metadata(self, metadata: Mapping[str, Any] | None) -> None:
         self._metadata = _checked_metadata(self.id, metadata)
 
     def get_metadata(self, key: str, default: Any = None) -> Any:
@@ -374,7 +393,7 @@ class QuantumUnit(Generic[T, R]):
         if latest is self._latest:
             return
         by_hand = self._by_hand
-        self._latest = latest
+        _set_latest(self, latest)
         if by_hand is not None:
             self._by_hand = (self._latest_run(), by_hand[1])
 
@@ -432,6 +451,22 @@ class QuantumUnit(Generic[T, R]):
     @attempt.setter
     def attempt(self, attempt: int) -> None:
         self._show(attempt=attempt)
+
+
+# Straight into the slots: an assignment would be checked, in Python, and make adding a unit twice as slow.
+(
+    _set_id,
+    _set_function,
+    _set_dependencies,
+    _set_timeout,
+    _set_retries,
+    _set_priority,
+    _set_retry,
+    _set_fallback,
+    _set_metadata,
+    _set_latest,
+    _set_by_hand,
+) = (vars(QuantumUnit)[field.name].__set__ for field in attrs.fields(QuantumUnit))
 
 
 def _unpacked(

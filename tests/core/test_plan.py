@@ -346,11 +346,11 @@ def test_what_is_no_unit_is_named(other):
     ids=["string", "number"],
 )
 def test_dependencies_that_were_assigned_wrongly_are_named(assigned, text):
-    """They are looked at when the plan is made."""
-    partitioner = partitioner_of({"a": [], "b": []})
-    partitioner.units["b"].dependencies = assigned
+    """At once; the plan is made of those there were."""
+    partitioner = partitioner_of({"a": [], "b": ["a"]})
     with pytest.raises(TypeError, match=text):
-        partitioner.build_execution_plan()
+        partitioner.units["b"].dependencies = assigned
+    assert partitioner.build_execution_plan().dependencies["b"] == {"a"}
 
 
 # ---- a part of a plan

@@ -243,6 +243,60 @@ def test_a_wrong_argument_names_the_unit_and_what_would_be_right(arguments, kind
     assert str(raised.value).startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("id", ""),
+        ("id", 3),
+        ("function", 3),
+        ("dependencies", "a"),
+        ("dependencies", 5),
+        ("timeout", "x"),
+        ("timeout", 0),
+        ("timeout", math.nan),
+        ("retries", -1),
+        ("retries", 1.5),
+        ("priority", "high"),
+        ("metadata", 5),
+        ("retry", 3),
+        ("fallback", "spare"),
+        ("fallback", [work, None]),
+        ("state", "done"),
+    ],
+)
+def test_what_is_assigned_wrongly_is_the_same_error_as_a_wrong_argument(name, value):
+    """At the assignment, not in the run; the unit stays as it was."""
+    given = {"id": "u", "function": work, "dependencies": ["a"], "timeout": 5, "retries": 2, "priority": 3}
+    with pytest.raises((TypeError, ValueError)) as at_first:
+        QuantumUnit(**{**given, name: value})
+    unit = QuantumUnit(**given)
+    before = getattr(unit, name)
+    with pytest.raises(type(at_first.value)) as later:
+        setattr(unit, name, value)
+    assert str(later.value) == str(at_first.value)
+    assert getattr(unit, name) is before
+
+
+class Name(enum.StrEnum):
+    OTHER = "other"
+
+
+def test_what_is_assigned_is_kept_as_the_constructor_keeps_it():
+    """A list and a dict of its own, a set in order, plain text as the id, and None for what was not given."""
+    unit = QuantumUnit("u", work, timeout=5, metadata={"k": 1}, retry=RetryPolicy(base_s=0), fallback=work)
+    needs, metadata = ["a"], {"k": 2}
+    unit.id, unit.function, unit.dependencies, unit.metadata = Name.OTHER, len, needs, metadata
+    unit.retries, unit.priority = 3, 2.5
+    needs.append("b")
+    metadata["k"] = 3
+    assert (type(unit.id), unit.id, unit.function) == (str, "other", len)
+    assert (unit.dependencies, unit.metadata, unit.retries, unit.priority) == (["a"], {"k": 2}, 3, 2.5)
+    unit.dependencies = {"c", "b", "a"}
+    assert unit.dependencies == ["a", "b", "c"]
+    unit.timeout = unit.retry = unit.fallback = unit.metadata = None
+    assert (unit.timeout, unit.retry, unit.fallback, unit.metadata) == (None, DEFAULT_RETRY, None, {})
+
+
 @pytest.mark.parametrize("timeout", [1, 0.001, math.inf, 10**300], ids=["whole", "tiny", "none", "long"])
 def test_any_time_above_zero_is_a_limit(timeout):
     """A whole number of seconds too."""
