@@ -54,7 +54,8 @@ class ExecuteOptions(RunChoices, total=False):
     Attributes:
         execution_mode: An `ExecutionMode`, or the name of an executor plugin; the partitioner's default if None.
         max_workers: The most units at once.
-        custom_executor: For `ExecutionMode.CUSTOM`: a `concurrent.futures.Executor`, or an object with `run(run)`.
+        custom_executor: A `concurrent.futures.Executor`, or an object with `run(run)`; the mode is then `ExecutionMode.CUSTOM`, and need not
+            be named. Beside another mode of `ExecutionMode` it is an error.
         strategy: Which of the units that are ready at the same time goes first: the name of a strategy, or an object with `order(plan)`.
     """
 
@@ -128,14 +129,15 @@ class Launcher:
         _check_context(context, plan)
         executor, mode = self._executor(options)
         strategy, order = self._strategy(options, plan)
-        asked = checked_workers(options.get("max_workers"))
+        asked = options.get("max_workers")
+        asked = checked_workers(self.max_workers if asked is None else asked)
         run = Run(
             plan,
             context,
             RunOptions(
                 mode=mode,
                 strategy=strategy,
-                max_workers=workers_for(executor, self.max_workers if asked is None else asked, plan),
+                max_workers=workers_for(executor, asked, plan),
                 deadline_s=checked_limit(options.get("deadline"), "deadline"),
                 fail_fast=bool(options.get("fail_fast", False)),
                 grace_s=checked_limit(options.get("grace"), "grace") or self.settings.grace_s,
@@ -159,6 +161,7 @@ class Launcher:
         name = mode.value if isinstance(mode, ExecutionMode) else mode
         if not isinstance(name, str):
             raise UnknownNameError("executor", mode, tuple(self.plugins.provided("executors")))
+        _check_custom(custom, name)
         executor: Executor = self.plugins.make("executors", name, custom)
         return executor, name
 
@@ -281,6 +284,28 @@ def checked_workers(max_workers: int | None) -> int | None:
         msg = f"max_workers is {shown(max_workers)}; give 1 or more, or None for what suits the machine"
         raise ValueError(msg)
     return max_workers
+
+
+_OWN_MODES = {mode.value for mode in ExecutionMode} - {ExecutionMode.CUSTOM.value}
+
+
+def _check_custom(custom: object, mode: str) -> None:
+    """The mode uses the custom executor, or there is none; what a plugin's own mode does with one is the plugin's affair."""
+    if mode in _OWN_MODES and custom is not None:
+        msg = (
+            f"custom_executor is {shown(custom)}, but execution_mode is {mode!r}, which uses none; "
+            "leave one of them out (a custom_executor is mode enough)"
+        )
+        raise ValueError(msg)
+    if mode != ExecutionMode.CUSTOM.value:
+        return
+    if isinstance(custom, type):
+        msg = f"custom_executor is the class {custom.__name__}; give an instance: {custom.__name__}()"
+        raise TypeError(msg)
+    if not any(callable(getattr(custom, method, None)) for method in ("submit", "run")):
+        but = f", and execution_mode is {mode!r}" if custom is None else ""
+        msg = f"custom_executor is {shown(custom)}{but}; give a concurrent.futures.Executor, or an object with run(run)"
+        raise TypeError(msg)
 
 
 def _checked_known(known: Mapping[UnitId, Any] | None, plan: ExecutionPlan) -> dict[UnitId, Any]:

@@ -187,7 +187,7 @@ class TaskMap:
     # ---- run
 
     def run(self, context: Any, **options: Unpack[ExecuteOptions]) -> ExecutionResult[Any]:
-        """Run the tasks that are not done: one after another, unless the options name another mode.
+        """Run the tasks that are not done: one after another, unless the options name another mode or an executor.
 
         Args:
             context: What tasks see beside the results of the tasks that they need.
@@ -199,7 +199,9 @@ class TaskMap:
         Raises:
             TaskError: Tasks failed; it holds `errors`, `partial_results` and `failed_tasks`.
         """
-        asked: ExecuteOptions = {"execution_mode": ExecutionMode.SEQUENTIAL, **options}
+        asked: ExecuteOptions = {**options}
+        if asked.get("execution_mode") is None and asked.get("custom_executor") is None:
+            asked["execution_mode"] = ExecutionMode.SEQUENTIAL
         asked["known"] = {**self._known(), **(options.get("known") or {})}
         if self.io_bound:
             asked.setdefault("strategy", "priority")

@@ -84,7 +84,12 @@ WRONG = [
     pytest.param({"cache": "disc"}, UnknownNameError, "no cache named 'disc'", id="cache_unknown"),
     pytest.param({"cache": 5}, TypeError, "cache is 5; give the name of a cache plugin", id="cache_number"),
     pytest.param({"custom_executor": 5}, TypeError, "custom_executor is 5", id="executor_number"),
-    pytest.param({"execution_mode": "custom"}, TypeError, "custom_executor is None", id="custom_without_executor"),
+    pytest.param(
+        {"execution_mode": "custom"},
+        TypeError,
+        r"custom_executor is None, and execution_mode is 'custom'; give a concurrent.futures.Executor, or an object with run",
+        id="custom_without_executor",
+    ),
 ]
 
 
@@ -95,6 +100,37 @@ def test_a_wrong_option_is_an_error_before_anything_runs(partitioner, options, e
         partitioner.execute({}, **options)
     assert ran == []
     assert partitioner.last_result is None
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(lambda partitioner, **options: partitioner.execute({}, **options), id="execute"),
+        pytest.param(
+            lambda partitioner, **options: asyncio.run(partitioner.execute_async({}, **options)), id="execute_async"
+        ),
+        pytest.param(lambda partitioner, **options: list(partitioner.stream({}, **options)), id="stream"),
+    ],
+)
+def test_a_mode_that_uses_no_custom_executor_is_an_error_beside_one(partitioner, way):
+    """Rather than ignoring one of them; which mode it is by default does not count."""
+    executor = Counting(None)
+    for mode in set(ExecutionMode) - {ExecutionMode.CUSTOM}:
+        words = f"custom_executor is <.*Counting.*>, but execution_mode is '{mode.value}', which uses none; leave one"
+        for named in (mode, mode.value):
+            with pytest.raises(ValueError, match=words):
+                way(partitioner, execution_mode=named, custom_executor=executor)
+    assert ran == []
+    way(partitioner, custom_executor=executor)
+    way(partitioner, execution_mode="custom", custom_executor=executor)
+    assert len(ran) == 4
+
+
+def test_a_default_mode_that_needs_a_custom_executor_says_so():
+    """Where a run is given none."""
+    made = QuantumPartitioner(default_execution_mode=ExecutionMode.CUSTOM)
+    with pytest.raises(TypeError, match="custom_executor is None, and execution_mode is 'custom'"):
+        made.execute({})
 
 
 def test_options_that_are_none_are_those_that_were_not_given(partitioner):
@@ -132,6 +168,15 @@ def test_a_partitioner_refuses_a_wrong_number_of_workers_when_it_is_made(workers
     """As a call does."""
     with pytest.raises((TypeError, ValueError), match="max_workers is"):
         QuantumPartitioner(workers)
+
+
+def test_a_wrong_number_of_workers_that_was_assigned_is_an_error_before_anything_runs(partitioner):
+    """Where a run does not name a number of its own."""
+    partitioner.max_workers = -1
+    with pytest.raises(ValueError, match="max_workers is -1; give 1 or more"):
+        partitioner.execute({})
+    assert ran == []
+    assert partitioner.execute({}, max_workers=2).ok
 
 
 def test_a_number_of_workers_is_passed_on():

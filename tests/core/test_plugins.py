@@ -272,6 +272,30 @@ def test_a_strangers_plugin_works_in_every_seam(site):
     assert found(plugins, "strategies.last").state == "loaded"
 
 
+def test_a_plugins_own_mode_may_take_a_custom_executor(site):
+    """It is handed what the caller gave, whatever that is: only the built-in modes know that they use none."""
+    (module,) = site.distribution(
+        "stranger",
+        executors__remote="""
+            given = []
+            class Remote:
+                def __init__(self, custom):
+                    given.append(custom)
+                def run(self, run):
+                    run.begin(None)
+                    run.work_here(run.new_worker())
+            @hookimpl
+            def qp_executors():
+                return {"remote": Remote}
+        """,
+    )
+    partitioner = QuantumPartitioner(plugins=Plugins(Settings()))
+    partitioner.add_unit(lambda _: 1, name="a")
+    assert partitioner.execute({}, "remote", custom_executor="tcp://somewhere") == {"a": 1}
+    assert partitioner.execute({}, "remote") == {"a": 1}
+    assert sys.modules[module].given == ["tcp://somewhere", None]
+
+
 def test_a_plugin_whose_name_says_no_seam_is_loaded_with_whichever_comes_first(site):
     """So that nothing it offers is missed."""
     site.distribution("loose", whatever=STRATEGY)

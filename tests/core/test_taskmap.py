@@ -142,6 +142,13 @@ def test_an_executor_of_the_caller_is_used_and_stays_open(runner):
     assert names[0].startswith("own")
 
 
+def test_run_uses_an_executor_of_the_caller_too():
+    """Naming one is enough; without one, and with no mode, tasks run one after another."""
+    with ThreadPoolExecutor(2) as pool:
+        assert statistics().run({"numbers": [1, 2]}, custom_executor=pool).report.mode == "custom"
+    assert statistics().run({"numbers": [1, 2]}, execution_mode=None).report.mode == "sequential"
+
+
 @pytest.mark.slow
 def test_a_process_pool_of_the_caller_is_used():
     """The seed gives `run_parallel` a ProcessPoolExecutor."""

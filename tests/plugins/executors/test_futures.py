@@ -321,7 +321,9 @@ def test_an_object_that_runs_runs_itself():
     ("nonsense", "problem"),
     [
         pytest.param(
-            None, "custom_executor is None; give a concurrent.futures.Executor, or an object with run(run)", id="none"
+            None,
+            "custom_executor is None, and execution_mode is 'custom'; give a concurrent.futures.Executor, or an object with run(run)",
+            id="none",
         ),
         pytest.param(
             "thread",
