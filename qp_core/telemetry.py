@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from qp_core.errors import told
 from qp_core.lock import YieldingLock
 from qp_core.plan import ExecutionPlan
 from qp_core.report import RunReport
@@ -166,11 +167,10 @@ class Listeners:
     @staticmethod
     def _warn(name: str, error: Exception, hook: str) -> None:
         _log.warning(
-            "observer %r raised in %s and is switched off for this run: %s: %s",
+            "observer %r raised in %s and is switched off for this run: %s",
             name,
             hook,
-            type(error).__name__,
-            error,
+            told(error),
             exc_info=error,
         )
 

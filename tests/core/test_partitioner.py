@@ -621,7 +621,7 @@ def test_a_callback_that_raises_hurts_nobody(caplog):
     partitioner.on_unit_start = broken
     assert partitioner.execute({}) == {"a": 1, "b": 2, "c": 3}
     assert [message for message in caplog.messages if "switched off" in message] == [
-        "observer 'callbacks' raised in qp_unit_started and is switched off for this run: LookupError: a"
+        "callback 'on_unit_start' raised and is switched off for this run: LookupError: a"
     ]
 
 

@@ -290,6 +290,23 @@ def test_two_observers_may_raise_at_the_same_event(caplog):
     assert sum("switched off" in message for message in caplog.messages) == 2
 
 
+class SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_an_observer_whose_error_cannot_be_shown_is_named_all_the_same(caplog):
+    """By the class of what it raised."""
+
+    class Speechless(Recorder):
+        def qp_unit_started(self, event):
+            raise SpeechlessError
+
+    assert executed(story("sequential"), Speechless()) is not None
+    (named,) = [message for message in caplog.messages if "switched off" in message]
+    assert named.startswith("observer 'Speechless' raised in qp_unit_started and is switched off for this run: Speech")
+
+
 class Interrupting:
     """An executor that hands its run to an observer and then runs it sequentially."""
 

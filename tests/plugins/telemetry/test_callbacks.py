@@ -1,6 +1,7 @@
 """`on_unit_start`, `on_unit_complete` and `on_unit_error`."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -94,8 +95,11 @@ def test_each_callback_may_be_missing(missing):
     assert {kind for kind, *_ in heard} == set(kinds.values()) - {kinds[missing]}
 
 
+CALLBACKS = ["on_unit_start", "on_unit_complete", "on_unit_error"]
+
+
 def test_a_callback_that_raises_hurts_no_run_and_is_named_once(caplog):
-    """All three are switched off for that run, and back for the next."""
+    """It is switched off for that run, and back for the next."""
     partitioner = QuantumPartitioner()
     for name in "abc":
         partitioner.add_unit(lambda ctx: 1, name=name)
@@ -111,8 +115,85 @@ def test_a_callback_that_raises_hurts_no_run_and_is_named_once(caplog):
         assert partitioner.execute({}, "sequential").ok
     assert heard == ["a", "a"]
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == 2
-    assert warnings[0].startswith("observer 'callbacks' raised in qp_unit_started and is switched off for this run")
+    assert (
+        warnings == ["callback 'on_unit_start' raised and is switched off for this run: RuntimeError: no patience"] * 2
+    )
+    assert all(record.exc_info[1].args == ("no patience",) for record in caplog.records)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("broken", CALLBACKS)
+def test_a_callback_that_raises_silences_no_other(mode, broken, caplog):
+    """The other two hear of everything, and it of nothing after what it raised at."""
+    partitioner = QuantumPartitioner(max_workers=1)
+    for name in ("a", "b"):
+        partitioner.add_unit(lambda ctx: 1, name=name)
+        partitioner.add_unit(fail, name=f"bad {name}")
+    heard, calls = told(partitioner), []
+
+    def raises(*what):
+        calls.append(what)
+        raise LookupError(what[0])
+
+    setattr(partitioner, broken, raises)
+    assert set(partitioner.execute({}, mode).failed) == {"bad a", "bad b"}
+    ends = {"start": 4, "complete": 2, "error": 2}
+    del ends[broken.removeprefix("on_unit_")]
+    assert Counter(kind for kind, *_ in heard) == ends
+    assert len(calls) == 1
+    assert sum("switched off" in message for message in caplog.messages) == 1
+
+
+def test_a_callback_that_raises_is_switched_off_in_its_own_run_only():
+    """Also where two runs share the object that calls it, one inside the other."""
+    calls = []
+
+    def raises(unit_id):
+        calls.append(unit_id)
+        raise LookupError(unit_id)
+
+    shared = Callbacks(on_start=raises)
+    outer, inner = QuantumPartitioner(), QuantumPartitioner()
+    inner.add_unit(lambda ctx: 1, name="inner 1")
+    inner.add_unit(lambda ctx: 1, name="inner 2")
+    outer.add_unit(lambda ctx: inner.execute({}, "sequential", telemetry=[shared]).ok, name="outer 1")
+    outer.add_unit(lambda ctx: 1, ["outer 1"], "outer 2")
+    for _ in range(2):
+        assert outer.execute({}, "sequential", telemetry=[shared]).ok
+    assert calls == ["outer 1", "inner 1"] * 2
+
+
+class SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_a_callback_whose_error_cannot_be_shown_is_named_all_the_same(caplog):
+    """By the class of what it raised."""
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda ctx: 1, name="a")
+
+    def raises(unit_id):
+        raise SpeechlessError
+
+    partitioner.on_unit_start = raises
+    assert partitioner.execute({}).ok
+    (message,) = caplog.messages
+    assert message.startswith("callback 'on_unit_start' raised and is switched off for this run: ")
+    assert "SpeechlessError" in message
+
+
+def test_what_ends_the_program_is_passed_on():
+    """A callback may exit; the run ends with that."""
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda ctx: 1, name="a")
+
+    def leaves(unit_id):
+        raise SystemExit(3)
+
+    partitioner.on_unit_start = leaves
+    with pytest.raises(SystemExit):
+        partitioner.execute({}, "sequential")
 
 
 def test_a_call_back_sees_a_dependency_end_before_its_dependents_start():
