@@ -137,7 +137,7 @@ class Launcher:
             RunOptions(
                 mode=mode,
                 strategy=strategy,
-                max_workers=workers_for(executor, asked, plan),
+                max_workers=_workers(executor, asked, plan),
                 deadline_s=checked_limit(options.get("deadline"), "deadline"),
                 fail_fast=bool(options.get("fail_fast", False)),
                 grace_s=checked_limit(options.get("grace"), "grace") or self.settings.grace_s,
@@ -170,12 +170,11 @@ class Launcher:
         wanted: Any = options.get("strategy")
         if wanted is None:
             wanted = self.plugins.choose_strategy(plan) or "fifo"
-        make: Callable[[], Strategy] | None = None
-        if not callable(getattr(wanted, "order", None)):
-            make = self.plugins.maker("strategies", wanted)
+        strategy: Strategy = (
+            wanted if callable(getattr(wanted, "order", None)) else self.plugins.make("strategies", wanted)
+        )
         name = wanted if isinstance(wanted, str) else type(wanted).__name__
         try:
-            strategy = wanted if make is None else make()
             return name, checked_order(name, strategy.order(plan), plan)
         except PluginError:
             raise
@@ -284,6 +283,15 @@ def checked_workers(max_workers: int | None) -> int | None:
         msg = f"max_workers is {shown(max_workers)}; give 1 or more, or None for what suits the machine"
         raise ValueError(msg)
     return max_workers
+
+
+def _workers(executor: Executor, asked: int | None, plan: ExecutionPlan) -> int | None:
+    try:
+        return workers_for(executor, asked, plan)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(type(executor).__name__, "Executor.workers", f"raised {told(error)}") from error
 
 
 _OWN_MODES = {mode.value for mode in ExecutionMode} - {ExecutionMode.CUSTOM.value}

@@ -17,7 +17,14 @@ import pluggy
 
 from qp_core import hookspecs
 from qp_core.cache import cache_key
-from qp_core.errors import PluginConflictError, PluginError, UnknownNameError, told
+from qp_core.errors import (
+    PluginConflictError,
+    PluginError,
+    QuantumPartitionerError,
+    UnknownNameError,
+    shown,
+    told,
+)
 from qp_core.fallback import Substitute
 from qp_core.plan import ExecutionPlan
 from qp_core.settings import Settings
@@ -39,6 +46,9 @@ SEAMS: Mapping[str, str] = {
     "commands": "command",
 }
 """The provide hooks (`qp_<name>`), and how an error message calls one of what they provide."""
+
+_METHODS = {"executors": ("run",), "strategies": ("order",), "caches": ("get", "put")}
+"""What a thing that a seam provides must be able to do; what an observer must, `listeners_of` knows."""
 
 _ENTRY_SEAM = {"observers": "telemetry"}  # where the entry points of a seam are named otherwise than its provide hook
 
@@ -81,6 +91,7 @@ class Plugins:
         self._info: dict[str, PluginInfo] = {}
         self._waiting: dict[str, list[tuple[str, EntryPoint]]] = {}
         self._provided: dict[str, dict[str, Any]] = {}
+        self._origin: dict[tuple[str, str], str] = {}  # seam and name -> plugin
         # Sorted, so that the order of answers does not depend on the order of installation.
         for entry in sorted(dict.fromkeys(found), key=lambda entry: (entry.name, _name_of(entry) or "", entry.value)):
             self._admit(entry)
@@ -188,14 +199,13 @@ class Plugins:
     def _gathered(self, seam: str) -> dict[str, Any]:
         hook = f"qp_{seam}"
         found: dict[str, Any] = {}
-        origin: dict[str, str] = {}
         for impl in getattr(self._manager.hook, hook).get_hookimpls():
             for name, maker in self._offered(impl, hook).items():
                 if name in found:
-                    other = origin[name]
+                    other = self._origin[seam, name]
                     problem = f"provides {name!r}, which {other!r} (from {self._distribution(other)}) provides too; block one of them"
                     raise PluginConflictError(impl.plugin_name, hook, problem, self._distribution(impl.plugin_name))
-                found[name], origin[name] = maker, impl.plugin_name
+                found[name], self._origin[seam, name] = maker, impl.plugin_name
         return dict(sorted(found.items()))
 
     def _offered(self, impl: pluggy.HookImpl, hook: str) -> Mapping[str, Any]:
@@ -231,8 +241,27 @@ class Plugins:
 
         Raises:
             UnknownNameError: Nobody provides that name; the message lists what there is.
+            PluginError: What makes it raised, or made something else.
+            QuantumPartitionerError: What makes it raised this on purpose, such as the `MissingExtraError` of an absent library.
         """
-        return self.maker(seam, name)(*arguments, **options)
+        maker = self.maker(seam, name)
+        try:
+            made = maker(*arguments, **options)
+            problem = _unfit(seam, name, made)
+        except (
+            QuantumPartitionerError
+        ):  # worded for the user: an optional library that is absent, a setting that is wrong
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._blamed(seam, name, f"making {name!r} raised {told(error)}") from error
+        if problem:
+            raise self._blamed(seam, name, f"making {name!r} gave {shown(made)}, which {problem}")
+        return made
+
+    def _blamed(self, seam: str, name: str, problem: str) -> PluginError:
+        with self._lock:
+            plugin = self._origin[seam, name]
+        return PluginError(plugin, f"qp_{seam}", problem, self._distribution(plugin))
 
     def maker(self, seam: str, name: str) -> Any:
         """What makes one of what a seam provides; also for checking a name early.
@@ -348,6 +377,19 @@ class Plugins:
             for kind, listener in listeners_of(name, observer).items():
                 found[kind].append(listener)
         return Listeners({kind: tuple(listeners) for kind, listeners in found.items()})
+
+
+def _unfit(seam: str, name: str, made: object) -> str:
+    """What is wrong with what a plugin made; empty where nothing is."""
+    if isinstance(made, type):
+        return "is a class; make one of it"
+    if seam == "observers":
+        try:
+            listeners_of(name, made)
+        except TypeError as error:
+            return f"is none: {error}"
+    lacking = [method for method in _METHODS.get(seam, ()) if not callable(getattr(made, method, None))]
+    return f"has no method {lacking[0]!r}" if lacking else ""
 
 
 def _deaf(function: Callable[[], object]) -> Callable[[Any], object]:

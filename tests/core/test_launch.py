@@ -287,6 +287,8 @@ class Counting:
     def workers(self, asked, plan):
         """How many."""
         self.asked = (asked, plan.unit_count)
+        if isinstance(self._answer, Exception):
+            raise self._answer
         return self._answer
 
     def run(self, run):
@@ -312,6 +314,15 @@ def test_an_executor_that_answers_nonsense_is_named(partitioner, answer):
         PluginError, match=r"'Counting', Executor.workers: answered .*; it must answer a number above 0"
     ):
         partitioner.execute({}, custom_executor=Counting(answer))
+    assert ran == []
+
+
+def test_an_executor_that_raises_when_it_is_asked_for_workers_is_named(partitioner):
+    """Before anything runs, with what it raised."""
+    bug = ArithmeticError("a bug")
+    with pytest.raises(PluginError, match=r"'Counting', Executor.workers: raised ArithmeticError: a bug") as caught:
+        partitioner.execute({}, custom_executor=Counting(bug))
+    assert caught.value.__cause__ is bug
     assert ran == []
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from qp_core import (
     CachingQuantumPartitioner,
+    MissingExtraError,
     PluginConflictError,
     PluginError,
     Plugins,
@@ -767,13 +768,64 @@ def qp_strategies():
     assert ran == []
 
 
-def test_a_strategy_that_cannot_be_made_is_named(site):
-    """Its class raises."""
-    partitioner = partitioner_with(
-        site, strategies__odd="def odd(): raise OSError('no file')\n@hookimpl\ndef qp_strategies(): return {'odd': odd}"
-    )
-    with pytest.raises(PluginError, match=r"plugin 'odd', Strategy.order: raised OSError: no file"):
-        partitioner.execute({}, strategy="odd")
+MADE = [
+    pytest.param("executors", {"execution_mode": "odd"}, "has no method 'run'", id="executor"),
+    pytest.param("strategies", {"strategy": "odd"}, "has no method 'order'", id="strategy"),
+    pytest.param("caches", {"cache": "odd"}, "has no method 'get'", id="cache"),
+    pytest.param("observers", {"telemetry": ["odd"]}, "is none: observer 'odd' has no observe hook", id="observer"),
+]
+
+
+def odd_maker(site, seam, body):
+    """A partitioner with one unit, which must not run, and a plugin that provides `odd`, made by a function of that body."""
+    entry = "telemetry" if seam == "observers" else seam
+    source = f"def odd(*_):\n    {body}\n@hookimpl\ndef qp_{seam}(): return {{'odd': odd}}"
+    ran = []
+    partitioner = partitioner_with(site, **{f"{entry}__odd": source})
+    partitioner.units["a"].function = ran.append
+    return partitioner, ran, f"{entry}.odd"
+
+
+@pytest.mark.parametrize(("seam", "options", "_"), MADE)
+@pytest.mark.parametrize("raised", [OSError("no file"), SystemExit(2)], ids=["error", "exit"])
+def test_what_cannot_be_made_is_named_with_its_plugin_before_anything_runs(site, seam, options, _, raised):
+    """Not raw, as if the caller had done something wrong; the cause is kept, and who names another one is not troubled."""
+    partitioner, ran, plugin = odd_maker(site, seam, f"raise {raised!r}")
+    text = rf"making 'odd' raised {type(raised).__name__}: {raised}$"
+    error = check_ended_by(partitioner, f"qp_{seam}", plugin, text, **options)
+    assert isinstance(error.__cause__, type(raised))
+    assert (ran, partitioner.last_result) == ([], None)
+    assert partitioner.execute({}).ok
+
+
+@pytest.mark.parametrize(("seam", "options", "problem"), MADE)
+@pytest.mark.parametrize("made", ["None", "5", "object()", "type"])
+def test_what_was_made_and_is_something_else_is_named_with_its_plugin(site, seam, options, problem, made):
+    """Before anything runs; a class, too: nobody has made one of it."""
+    partitioner, ran, plugin = odd_maker(site, seam, f"return {made}")
+    text = rf"making 'odd' gave .*, which {'is a class' if made == 'type' else problem}"
+    check_ended_by(partitioner, f"qp_{seam}", plugin, text, **options)
+    assert (ran, partitioner.last_result) == ([], None)
+
+
+@pytest.mark.parametrize(("seam", "options", "_"), MADE)
+def test_a_maker_may_tell_the_user_what_is_missing(site, seam, options, _):
+    """An optional library that is not installed is no fault of the plugin; its error says what to type."""
+    partitioner, ran, _ = odd_maker(site, seam, "raise MissingExtraError('odd', 'odd')")
+    with pytest.raises(
+        MissingExtraError, match=r"odd needs an optional library; pip install 'quantum-partitioner\[odd\]'"
+    ):
+        partitioner.execute({}, **options)
+    assert ran == []
+
+
+def test_a_caching_partitioner_names_the_plugin_whose_cache_cannot_be_made(site):
+    """When it is made."""
+    site.distribution("policies", caches__odd="@hookimpl\ndef qp_caches(): return {'odd': lambda: 1 / 0}")
+    with pytest.raises(
+        PluginError, match=r"'caches.odd' \(from policies\), qp_caches: making 'odd' raised ZeroDivision"
+    ):
+        CachingQuantumPartitioner(plugins=Plugins(Settings()), cache="odd")
 
 
 class Broken:
