@@ -5,6 +5,7 @@ second scheduler here. The names are the seed's; keeping results from one run to
 the published package of that name does well.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, Unpack
 
@@ -55,6 +56,10 @@ class TaskMap:
 
     A task's function is called with a context: the caller's mapping and the results of the tasks that it needs. Every run runs
     all tasks, except those that were said to be done.
+
+    Several threads may use one map at once: each run goes by what was done when it began, and returns results of its own. What a map
+    keeps (`results`, `last_result`, what was marked or reset) is kept once for all threads, and speaks of the run that ended last; a
+    thread that means to go on where its own run failed needs a map of its own.
 
     Args:
         tasks: For each name a pair of function and dependencies, or a function that needs nothing.
@@ -107,6 +112,9 @@ class TaskMap:
         self.on_task_error: Callable[[UnitId, BaseException], object] | None = None
         self._marked: dict[UnitId, Any] = {}
         self._kept: dict[UnitId, Any] | None = None
+        self._lock = (
+            threading.Lock()
+        )  # for what is kept; never held while something runs, or while the caller's code lists names
         self.mark_as_done(done, self.results)
 
     @property
@@ -117,7 +125,8 @@ class TaskMap:
     @property
     def done(self) -> frozenset[UnitId]:
         """The tasks that the next run will not run."""
-        return frozenset(self._known())
+        with self._lock:
+            return frozenset(self._known())
 
     def _known(self) -> dict[UnitId, Any]:
         return {**self._marked, **(self._kept or {})}
@@ -133,7 +142,12 @@ class TaskMap:
         Raises:
             UnknownNameError: There is no such task.
         """
-        for name in self._names(names):
+        listed = self._names(names)
+        with self._lock:
+            self._mark(listed)
+
+    def _mark(self, names: Iterable[UnitId]) -> None:
+        for name in names:
             self._marked[name] = self.results.get(name)
 
     def mark_as_done_except(self, *names: UnitId | Iterable[UnitId]) -> None:
@@ -146,7 +160,8 @@ class TaskMap:
             UnknownNameError: There is no such task.
         """
         wanted = set(self._names(names))
-        self.mark_as_done(name for name in self.plan.index if name not in wanted and name not in self._marked)
+        with self._lock:
+            self._mark(name for name in self.plan.index if name not in wanted and name not in self._marked)
 
     def reset_tasks(self, *names: UnitId | Iterable[UnitId]) -> list[UnitId]:
         """Have the next run run these tasks and all that depend on them, and keep whatever else completed in the last run.
@@ -162,11 +177,17 @@ class TaskMap:
         Raises:
             UnknownNameError: There is no such task.
         """
+        return self._reset(self._names(names))
+
+    def _reset(self, names: Iterable[UnitId] | None) -> list[UnitId]:
         index, nodes = self.plan.index, self.plan.nodes
-        again = graph.reachable(self.plan.children, [index[name] for name in self._names(names)])
-        kept = (self.last_result or {}) if self._kept is None else self._kept
-        self._kept = {name: value for name, value in kept.items() if index[name] not in again}
-        self._marked = {name: value for name, value in self._marked.items() if index[name] not in again}
+        with self._lock:
+            if names is None:
+                names = [] if self.last_result is None else self.last_result.failed
+            again = graph.reachable(self.plan.children, [index[name] for name in names])
+            kept = (self.last_result or {}) if self._kept is None else self._kept
+            self._kept = {name: value for name, value in kept.items() if index[name] not in again}
+            self._marked = {name: value for name, value in self._marked.items() if index[name] not in again}
         return [nodes[number].id for number in sorted(again)]
 
     def reset_failed_tasks(self) -> list[UnitId]:
@@ -175,7 +196,7 @@ class TaskMap:
         Returns:
             The tasks that were reset, in plan order; none where nothing failed.
         """
-        return self.reset_tasks([] if self.last_result is None else self.last_result.failed)
+        return self._reset(None)
 
     def _names(self, given: Iterable[UnitId | Iterable[UnitId]]) -> list[UnitId]:
         names = [name for one in given for name in ((one,) if isinstance(one, str) else one)]
@@ -202,19 +223,24 @@ class TaskMap:
         asked: ExecuteOptions = {**options}
         if asked.get("execution_mode") is None and asked.get("custom_executor") is None:
             asked["execution_mode"] = ExecutionMode.SEQUENTIAL
-        asked["known"] = {**self._known(), **(options.get("known") or {})}
         if self.io_bound:
             asked.setdefault("strategy", "priority")
+        known = asked.get("known") or {}
         partitioner = self._partitioner
-        partitioner.on_unit_start = self.on_task_start
-        partitioner.on_unit_complete = self.on_task_complete
-        partitioner.on_unit_error = self.on_task_error
+        with self._lock:
+            if isinstance(known, Mapping):  # else the partitioner refuses it
+                asked["known"] = {**self._known(), **known}
+            partitioner.on_unit_start = self.on_task_start
+            partitioner.on_unit_complete = self.on_task_complete
+            partitioner.on_unit_error = self.on_task_error
         try:
             result = partitioner.execute(context, **asked)
         finally:  # Ctrl-C too leaves what had completed
-            if partitioner.last_result is not self.last_result and partitioner.last_result is not None:
-                self.last_result, self._kept = partitioner.last_result, None
-                self.results = dict(self.last_result)
+            with self._lock:
+                last = partitioner.last_result
+                if last is not None and last is not self.last_result:
+                    self.last_result, self._kept = last, None
+                    self.results = dict(last)
         if not result.ok:
             failed = result.failed
             raise TaskError(failed, dict(result), list(failed)) from next(iter(failed.values()), None)

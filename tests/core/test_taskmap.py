@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -23,6 +24,8 @@ from qp_core import (
     run_parallel_threads,
     run_tasks,
 )
+
+PATIENCE_S = 30  # only ever spent by a test that fails
 
 RUNNERS = [
     pytest.param(run_tasks, id="tasks"),
@@ -440,3 +443,63 @@ def test_two_threads_may_run_one_map():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda n: run_parallel_threads(tasks, {"n": n}), range(40)))
     assert found == [{"a": n, "b": n + 1} for n in range(40)]
+
+
+@pytest.fixture
+def nervous_threads():
+    """Threads take turns after a microsecond, so that they meet in the midst of things."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("nervous_threads")
+def test_the_results_that_a_map_keeps_are_those_of_one_run():
+    """Of the run that ended last, also where four end at the same moment: never the one's results with the other's report."""
+    end = threading.Barrier(4)
+    tasks = TaskMap({"a": lambda ctx: ctx["n"], "b": (lambda ctx: end.wait(PATIENCE_S), ["a"])})
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(100):
+            own = list(pool.map(lambda n: tasks.run({"n": n}), range(4)))
+            assert [result["a"] for result in own] == [0, 1, 2, 3]
+            assert any(tasks.last_result is result for result in own)
+            assert tasks.last_result is tasks._partitioner.last_result
+            assert tasks.results == dict(tasks.last_result)
+
+
+@pytest.mark.usefixtures("nervous_threads")
+@pytest.mark.parametrize("mark", [TaskMap.mark_as_done, TaskMap.reset_tasks], ids=["mark", "reset"])
+def test_what_one_thread_says_of_a_map_is_not_lost_where_others_do_the_same(mark):
+    """Each of two threads changes half of the tasks, one at a time, while a third looks and a fourth resets none."""
+    names = [f"t{number}" for number in range(600)]
+    tasks = TaskMap(dict.fromkeys(names, lambda ctx: 1))
+    if mark is TaskMap.reset_tasks:
+        tasks.mark_as_done(names)
+    over = threading.Event()
+
+    def changes(some):
+        for name in some:
+            mark(tasks, name)
+
+    def looks(look):
+        while not over.is_set():
+            look()
+
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(looks, look) for look in (lambda: tasks.done, tasks.reset_tasks)]
+        try:
+            for changing in [pool.submit(changes, names[half::2]) for half in (0, 1)]:
+                changing.result(PATIENCE_S)
+        finally:
+            over.set()
+        for other in others:
+            other.result(PATIENCE_S)
+    assert tasks.done == (set(names) if mark is TaskMap.mark_as_done else set())
+
+
+@pytest.mark.parametrize("known", [["a"], 5], ids=["list", "number"])
+def test_known_results_that_are_no_mapping_are_an_error(known):
+    """The same as from a partitioner."""
+    with pytest.raises(TypeError, match=r"known is .*; give a mapping of unit ids to results"):
+        TaskMap({"a": lambda ctx: 1}).run({}, known=known)
