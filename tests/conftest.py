@@ -6,6 +6,7 @@
 import gc
 import logging
 import os
+import sys
 import threading
 import time
 
@@ -71,3 +72,12 @@ def quiet_engine():
     logger.setLevel(logging.ERROR)
     yield
     logger.setLevel(before)
+
+
+@pytest.fixture
+def nervous_threads():
+    """Threads take turns after a microsecond, so that they meet in the midst of things."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

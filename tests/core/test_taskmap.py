@@ -3,7 +3,6 @@
 import asyncio
 import os
 import pickle
-import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -443,15 +442,6 @@ def test_two_threads_may_run_one_map():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda n: run_parallel_threads(tasks, {"n": n}), range(40)))
     assert found == [{"a": n, "b": n + 1} for n in range(40)]
-
-
-@pytest.fixture
-def nervous_threads():
-    """Threads take turns after a microsecond, so that they meet in the midst of things."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("nervous_threads")
