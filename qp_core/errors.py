@@ -27,6 +27,7 @@ Each class words itself; who raises passes facts. What a user's unit raised is n
 
 import difflib
 import heapq
+import inspect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -66,6 +67,19 @@ def told(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything, and must not spoil the message
         return f"{type(error).__name__} (its __str__ raised {type(broken).__name__})"
+
+
+def refuse_class(given: object, what: str, methods: Iterable[str]) -> None:
+    """Refuse a class where an instance of it was meant; one whose methods need none (static ones, say) will do.
+
+    Raises:
+        TypeError: It is such a class; the message says how to make one of it.
+    """
+    if isinstance(given, type) and any(
+        inspect.isfunction(inspect.getattr_static(given, method, None)) for method in methods
+    ):
+        msg = f"{what} is the class {given.__name__}; give an instance: {given.__name__}()"
+        raise TypeError(msg)
 
 
 def name_list(names: Iterable[object]) -> str:

@@ -10,7 +10,7 @@ import attrs
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import ContextError, PluginError, UnknownNameError, missing_dependency, shown, told
+from qp_core.errors import ContextError, PluginError, UnknownNameError, missing_dependency, refuse_class, shown, told
 from qp_core.executor import Executor, workers_for
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
@@ -168,6 +168,7 @@ class Launcher:
     def _strategy(self, options: ExecuteOptions, plan: ExecutionPlan) -> tuple[str, list[int] | None]:
         """The strategy's name, and what it answers."""
         wanted: Any = options.get("strategy")
+        refuse_class(wanted, "strategy", ("order",))
         if wanted is None:
             wanted = self.plugins.choose_strategy(plan) or "fifo"
         strategy: Strategy = (
@@ -261,6 +262,7 @@ def checked_cache(cache: Cache) -> Cache:
             f"cache is {shown(cache)}; give the name of a cache plugin, or an object with get(key) and put(key, value)"
         )
         raise TypeError(msg)
+    refuse_class(cache, "cache", ("get", "put"))
     return cache
 
 

@@ -22,6 +22,7 @@ from qp_core.errors import (
     PluginError,
     QuantumPartitionerError,
     UnknownNameError,
+    refuse_class,
     shown,
     told,
 )
@@ -381,15 +382,17 @@ class Plugins:
 
 def _unfit(seam: str, name: str, made: object) -> str:
     """What is wrong with what a plugin made; empty where nothing is."""
-    if isinstance(made, type):
-        return "is a class; make one of it"
-    if seam == "observers":
-        try:
+    methods = _METHODS.get(seam, ())
+    lacking = [method for method in methods if not callable(getattr(made, method, None))]
+    if lacking:
+        return f"has no method {lacking[0]!r}"
+    try:
+        refuse_class(made, "it", methods)
+        if seam == "observers":
             listeners_of(name, made)
-        except TypeError as error:
-            return f"is none: {error}"
-    lacking = [method for method in _METHODS.get(seam, ()) if not callable(getattr(made, method, None))]
-    return f"has no method {lacking[0]!r}" if lacking else ""
+    except TypeError as error:
+        return f"will not do: {error}"
+    return ""
 
 
 def _deaf(function: Callable[[], object]) -> Callable[[Any], object]:

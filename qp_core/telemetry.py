@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from qp_core.errors import told
+from qp_core.errors import refuse_class, told
 from qp_core.lock import YieldingLock
 from qp_core.plan import ExecutionPlan
 from qp_core.report import RunReport
@@ -186,7 +186,7 @@ def listeners_of(name: str, observer: object) -> dict[type[Event], Listener]:
         A listener for each kind of event that it wants to hear of.
 
     Raises:
-        TypeError: It has a method `qp_...` that is no observe hook, or none at all.
+        TypeError: It has a method `qp_...` that is no observe hook, or none at all; or it is a class.
     """
     known = {hook: kind for kind, hook in HOOK_OF.items()}
     named = [attribute for attribute in dir(observer) if attribute.startswith("qp_")]
@@ -195,4 +195,5 @@ def listeners_of(name: str, observer: object) -> dict[type[Event], Listener]:
         problem = f"has {wrong[0]!r}" if wrong else "has no observe hook"
         msg = f"observer {name!r} {problem}; the observe hooks are: {', '.join(known)}"
         raise TypeError(msg)
+    refuse_class(observer, "an observer", named)
     return {known[attribute]: (name, getattr(observer, attribute)) for attribute in named}

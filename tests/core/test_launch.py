@@ -370,6 +370,61 @@ def test_an_executor_class_or_a_pool_class_is_a_slip(partitioner):
     assert ran == []
 
 
+class Everything:
+    """A strategy, a cache and an observer."""
+
+    def order(self, plan):
+        """None in particular."""
+
+    def get(self, key):
+        """Never called."""
+
+    def put(self, key, value):
+        """Never called."""
+
+    def qp_run_started(self, event):
+        """Never called."""
+
+
+class Child(Everything):
+    """Inherits the methods."""
+
+
+@pytest.mark.parametrize("kind", [Everything, Child])
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        pytest.param(lambda given: {"strategy": given}, "strategy", id="strategy"),
+        pytest.param(lambda given: {"cache": given}, "cache", id="cache"),
+        pytest.param(lambda given: {"telemetry": [given]}, "an observer", id="observer"),
+    ],
+)
+def test_the_class_of_a_strategy_cache_or_observer_is_a_slip(partitioner, kind, options, what):
+    """It would break in the run, when its methods miss their instance."""
+    words = rf"{what} is the class {kind.__name__}; give an instance: {kind.__name__}\(\)"
+    with pytest.raises(TypeError, match=words):
+        partitioner.execute({}, **options(kind))
+    assert ran == []
+    assert partitioner.execute({}, **options(kind())).ok
+
+
+def test_a_class_whose_methods_need_no_instance_will_do(partitioner):
+    """Static methods, and those of the class."""
+    heard = []
+
+    class Static:
+        @staticmethod
+        def order(plan):
+            return None
+
+        @classmethod
+        def qp_run_finished(cls, event):
+            heard.append((cls, len(event.report.units)))
+
+    assert partitioner.execute({}, strategy=Static, telemetry=[Static]).ok
+    assert heard == [(Static, 2)]
+
+
 def test_a_strategy_may_be_an_object(partitioner):
     """With a method `order`; its class is its name in the report."""
 

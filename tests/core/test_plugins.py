@@ -772,7 +772,7 @@ MADE = [
     pytest.param("executors", {"execution_mode": "odd"}, "has no method 'run'", id="executor"),
     pytest.param("strategies", {"strategy": "odd"}, "has no method 'order'", id="strategy"),
     pytest.param("caches", {"cache": "odd"}, "has no method 'get'", id="cache"),
-    pytest.param("observers", {"telemetry": ["odd"]}, "is none: observer 'odd' has no observe hook", id="observer"),
+    pytest.param("observers", {"telemetry": ["odd"]}, "will not do: observer 'odd' has no observe hook", id="observer"),
 ]
 
 
@@ -799,13 +799,23 @@ def test_what_cannot_be_made_is_named_with_its_plugin_before_anything_runs(site,
 
 
 @pytest.mark.parametrize(("seam", "options", "problem"), MADE)
-@pytest.mark.parametrize("made", ["None", "5", "object()", "type"])
+@pytest.mark.parametrize("made", ["None", "5", "object()"])
 def test_what_was_made_and_is_something_else_is_named_with_its_plugin(site, seam, options, problem, made):
-    """Before anything runs; a class, too: nobody has made one of it."""
+    """Before anything runs."""
     partitioner, ran, plugin = odd_maker(site, seam, f"return {made}")
-    text = rf"making 'odd' gave .*, which {'is a class' if made == 'type' else problem}"
-    check_ended_by(partitioner, f"qp_{seam}", plugin, text, **options)
+    check_ended_by(partitioner, f"qp_{seam}", plugin, f"making 'odd' gave .*, which {problem}", **options)
     assert (ran, partitioner.last_result) == ([], None)
+
+
+@pytest.mark.parametrize(("seam", "options", "_"), MADE)
+def test_a_maker_that_makes_a_class_is_named_with_its_plugin(site, seam, options, _):
+    """Nobody has made an instance of it."""
+    methods = "".join(f"    def {name}(self, *_): pass\n" for name in ("run", "order", "get", "put", "qp_run_started"))
+    source = f"class Odd:\n{methods}@hookimpl\ndef qp_{seam}(): return {{'odd': lambda *_: Odd}}"
+    entry = "telemetry" if seam == "observers" else seam
+    partitioner = partitioner_with(site, **{f"{entry}__odd": source})
+    text = r"making 'odd' gave <class '.*Odd'>, which will not do: .* is the class Odd; give an instance: Odd\(\)"
+    check_ended_by(partitioner, f"qp_{seam}", f"{entry}.odd", text, **options)
 
 
 @pytest.mark.parametrize(("seam", "options", "_"), MADE)
