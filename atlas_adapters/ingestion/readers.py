@@ -186,9 +186,22 @@ def _forked(others: Sequence[_Reader]) -> _Reader:
     return _Reader(
         requests=os.fdopen(ours_out, "wb"),
         answers=os.fdopen(ours_in, "rb"),
-        kill=functools.partial(os.kill, pid, signal.SIGKILL),
-        wait=lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]),
+        kill=functools.partial(_killed, pid),
+        wait=functools.partial(_waited_for, pid),
     )
+
+
+def _killed(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # where SIGCHLD is ignored, nothing is left of one that has ended
+        os.kill(pid, signal.SIGKILL)
+
+
+def _waited_for(pid: int) -> int:
+    """The exit code; 0, as `subprocess` has it, where SIGCHLD is ignored: the system keeps no exit codes then."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return 0
 
 
 def _be_a_reader(
