@@ -88,6 +88,8 @@ class Progress:
             self._next = now + (_REWRITE_S if self._rewrites else _PLAIN_S)
             self._stream.write(f"\r{self._text}\x1b[K" if self._rewrites else f"{self._text}\n")
             self._stream.flush()
+            if not self._rewrites:
+                self._text = ""  # the line has its end
 
     def close(self) -> None:
         """Leave the last state on a line of its own."""

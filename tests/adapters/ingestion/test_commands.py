@@ -1,5 +1,6 @@
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from atlas_adapters import ingestion
+from atlas_adapters.ingestion import show
 from atlas_adapters.ingestion.commands import qp_commands
 from qp_core import Command
 
@@ -25,8 +27,9 @@ def qp():
 
 
 @pytest.fixture
-def indexed(qp, folder, write, index_dir, capsys):
-    """An index of two files, one of them unreadable."""
+def indexed(qp, folder, write, index_dir, capsys, monkeypatch):
+    """An index of two files, one of them unreadable; made so fast that progress is told once, whatever the machine does."""
+    monkeypatch.setattr(show, "_PLAIN_S", math.inf)
     write("a.md", "# Birds\n\nThe parrot rests.\n")
     write("b.md", b"\0")
     assert qp("ingest", folder, "--index", index_dir) == 0

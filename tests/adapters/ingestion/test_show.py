@@ -1,8 +1,10 @@
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from atlas_adapters.ingestion import show
 from atlas_adapters.ingestion.index import Passage
 from atlas_adapters.ingestion.show import Progress, ingest_table, passage_lines, printable, write
 from atlas_adapters.ingestion.sources import Failure
@@ -106,26 +108,35 @@ def test_a_stream_that_lacks_letters_gets_question_marks():
     assert raw.getvalue() == b"a ? ? ?\n"
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """What the progress looks at: a time that a test sets."""
+    time = SimpleNamespace(now=100.0, monotonic=lambda: time.now)
+    monkeypatch.setattr(show, "time", time)
+    return time
+
+
 class _Terminal(io.StringIO):
     def isatty(self):
         return True
 
 
-def test_progress_rewrites_one_line_of_a_terminal():
-    """And ends it with the last state."""
+def test_progress_rewrites_one_line_of_a_terminal(clock):
+    """Ten times a second at most; and ends it with the last state."""
     stream = _Terminal()
     progress = Progress("ingest", "documents", stream)
     for done in range(1000):
         progress(done + 1, 1000)
+        clock.now += 1 / 1024
     progress.close()
     progress.close()
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert text.endswith("\ringest: 1000 of 1000 documents\x1b[K\n")
-    assert text.count("\r") < 20
+    assert text.count("\r") == 10 + 1
 
 
-def test_progress_is_plain_lines_elsewhere():
+def test_progress_is_plain_lines_elsewhere(clock):
     """A short job gets one, at its end; nothing to do gets none."""
     stream = io.StringIO()
     progress = Progress("ingest", "documents", stream)
@@ -134,6 +145,22 @@ def test_progress_is_plain_lines_elsewhere():
     progress.close()
     Progress("ingest", "documents", stream).close()
     assert stream.getvalue() == "ingest: 2 of 2 documents\n"
+
+
+def test_progress_of_a_long_job_is_a_line_now_and_then(clock):
+    """None is said twice, though the job ends just after the last one."""
+    stream = io.StringIO()
+    progress = Progress("ingest", "documents", stream)
+    for done in range(1, 5):
+        progress(done, 4)
+        clock.now += 1.5
+    progress.close()
+    assert stream.getvalue() == "ingest: 3 of 4 documents\ningest: 4 of 4 documents\n"
+    progress = Progress("ingest", "documents", stream := io.StringIO())
+    clock.now += 3
+    progress(4, 4)
+    progress.close()
+    assert stream.getvalue() == "ingest: 4 of 4 documents\n"
 
 
 def report(**facts):
