@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest, pipeline
+from atlas_adapters.ingestion import Document, PassageIndex, create_ingest_plan, ingest, pipeline, readers, sources
 from atlas_adapters.ingestion.chunk import chunk_rows
 from atlas_adapters.ingestion.extract import extract
 from atlas_adapters.ingestion.index import BatchWriter
@@ -171,8 +171,9 @@ def test_a_touched_file_is_read_but_not_indexed_again(written, folder, index_dir
     assert ingest([folder], index_dir=index_dir).n_units == 0
 
 
-def test_a_change_within_one_tick_of_the_clock_is_seen(folder, write, index_dir):
+def test_a_change_within_one_tick_of_the_clock_is_seen(folder, write, index_dir, monkeypatch):
     """The file keeps its time and size and changes its content: only because it is young, it is read again."""
+    monkeypatch.setattr(sources, "_SETTLED_NS", 3_600 * 10**9)  # young for longer than any test takes
     path = write("a.md", "one parrot")
     os.utime(path, ns=(now := time.time_ns(), now))
     ingest([folder], index_dir=index_dir)
@@ -239,7 +240,10 @@ def test_odd_names_survive_plan_and_run(folder, write, index_dir, mode):
     """As units' names, in the index and in what is found."""
     for name in ODD:
         write(name, f"parrot {name}")
-    (folder / os.fsdecode(b"\xff.md")).write_text("parrot raw")
+    try:
+        (folder / os.fsdecode(b"\xff.md")).write_text("parrot raw")
+    except OSError:
+        pytest.skip("this file system takes only text for a name")
     report = ingest([folder], index_dir=index_dir, execution_mode=mode, max_workers=2)
     assert (report.n_indexed, report.failures) == (len(ODD) + 1, ())
     assert {os.path.relpath(row[0], folder) for row in contents(index_dir)} == {*ODD, "\\xff.md"}
@@ -334,8 +338,14 @@ if __name__ == "__main__":
 
 
 _INTERRUPTED = """
-import sys, psutil
-from atlas_adapters.ingestion import ingest
+import sys, threading, psutil
+from atlas_adapters.ingestion import ingest, readers
+read_document = readers.read_document
+def read(document, *more):
+    if document.title == "long.md":
+        threading.Event().wait()
+    return read_document(document, *more)
+readers.read_document = read  # in the forked readers too
 try:
     ingest([sys.argv[1]], index_dir=sys.argv[2], max_workers=2, on_progress=lambda done, met: print(done, flush=True))
 except KeyboardInterrupt:
@@ -345,8 +355,10 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(folder, write, index_dir):
-    """One reader is in the middle of a document that takes long; the other's is in the index."""
-    write("long.py", "x = 1\n" * 2_000_000)
+    """One reader is in the middle of a document that takes for ever; the other's is in the index."""
+    if not pathlib.Path(readers._TASKS).is_dir():
+        pytest.skip("without a way to tell how many threads a program has, readers are new interpreters")
+    write("long.md", "ferret\n" * 200_000)
     write("short.md", "parrot")
     command = [sys.executable, "-c", _INTERRUPTED, str(folder), str(index_dir)]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -374,12 +386,16 @@ def test_two_ingestions_at_once_do_not_disturb_each_other(folder, write, index_d
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_documents(folder, write, index_dir):
-    """Ten times the documents, the same peak, give or take a quarter: nothing of a window outlives it."""
+    """Three times the documents, the same peak, give or take a quarter: nothing of a window outlives it."""
     text = "A sentence about parrots and boats. " * 40
     peaks = []
-    for n in (60, 600):
+    for n in (
+        20,
+        200,
+        600,
+    ):  # the first imports and caches what any needs; the second is long enough for what goes on at a level
         for i in range(n):
-            write(f"{n}/{i % 50}/{i}.txt", text)
+            write(f"{n}/{i // 60}/{i // 12}/{i}.txt", text)
         tracemalloc.start()
         report = ingest(
             [folder / str(n)],
@@ -391,4 +407,4 @@ def test_memory_does_not_grow_with_the_number_of_documents(folder, write, index_
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert report.n_indexed == n
-    assert peaks[1] < 1.25 * peaks[0], peaks
+    assert peaks[2] < 1.25 * peaks[1], peaks

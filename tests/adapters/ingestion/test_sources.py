@@ -1,8 +1,10 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from atlas_adapters.ingestion import sources
 from atlas_adapters.ingestion.sources import Document, Failure, Ignored, Kind, list_path, printable_path
 
 
@@ -124,10 +126,18 @@ def test_folders_without_documents_of_yours_are_not_entered(folder, write):
     assert names(folder, Ignored) == [".git", "__pycache__", "env", "node_modules"]
 
 
-def test_a_stamp_changes_with_time_and_size_and_is_empty_at_first(folder, write):
+@pytest.mark.parametrize(("age_ns", "is_empty"), [(-1, True), (0, True), (1_999_999_999, True), (2_000_000_000, False)])
+def test_a_stamp_is_empty_at_first(write, monkeypatch, age_ns, is_empty):
     """A file changed this very moment may change again without a new time, so its stamp is not to be trusted."""
     path = write("a.md", "x")
-    assert listed(path)[0].stamp == ""
+    now = path.stat().st_mtime_ns + age_ns
+    monkeypatch.setattr(sources, "time", SimpleNamespace(time_ns=lambda: now))
+    assert (listed(path)[0].stamp == "") == is_empty
+
+
+def test_a_stamp_changes_with_time_and_size(write):
+    """With either of them, and with nothing else."""
+    path = write("a.md", "x")
     stamps = []
     for at, content in ((1000, "x"), (1000, "xy"), (2000, "xy"), (2000, "ab")):
         path.write_text(content)
