@@ -23,6 +23,7 @@ class TopicServer:
 
     def __init__(self, together: int) -> None:
         self._together = asyncio.Barrier(together)
+        self._serving: list[asyncio.Task[Any]] = []
         self.asked = asyncio.Event()
         self.open = 0
         self.most_open = 0
@@ -34,8 +35,11 @@ class TopicServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.gather(*self._serving)  # each ends when its client has gone
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            self._serving.append(task)
         name = (await reader.readline()).decode().strip()
         self.asked.set()
         if name in topics:

@@ -31,8 +31,10 @@ def second(ctx: ExecutionContext) -> str:
     return "done"
 
 
-def hang(_: ExecutionContext) -> None:
-    """Wait for ever."""
+def hang(ctx: ExecutionContext) -> None:
+    """Do what the context says, if anything, and wait for ever."""
+    if "at_hang" in ctx:
+        ctx["at_hang"]()
     NEVER.wait()
 
 
@@ -77,12 +79,12 @@ def main() -> None:
 
     print("Ctrl-C, then a grace of 0.1 s:")
     try:
-        partitioner.execute({"at_second": press_ctrl_c}, strategy="priority", grace=0.1)
+        partitioner.execute({"at_hang": press_ctrl_c}, strategy="priority", grace=0.1)
     except KeyboardInterrupt:
         show(partitioner)
 
-    print("A deadline of 1 s:")
-    partitioner.execute({}, strategy="priority", deadline=1.0)
+    print("A deadline of 3 s:")
+    partitioner.execute({}, strategy="priority", deadline=3.0)
     show(partitioner)
 
     print("The first failure:")
@@ -90,14 +92,16 @@ def main() -> None:
     show(partitioner)
 
     print("A stream that is left:")
-    for unit_id, _ in partitioner.stream({}, strategy="priority", grace=0.1):
+    hangs = threading.Event()
+    for unit_id, _ in partitioner.stream({"at_hang": hangs.set}, strategy="priority", grace=0.1):
         if unit_id == "second":
+            hangs.wait()  # or it would depend on the moment whether that unit had begun
             break
     show(partitioner)
 
-    print("Coroutines, and a deadline of 1 s:")
+    print("Coroutines, and a deadline of 3 s:")
     partitioner.units["hang"].function = hang_politely
-    results = partitioner.execute({}, execution_mode="async", strategy="priority", deadline=1.0)
+    results = partitioner.execute({}, execution_mode="async", strategy="priority", deadline=3.0)
     print(f"  { {state.value: count for state, count in results.report.counts.items()} }")
 
 
