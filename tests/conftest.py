@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import signal
 import threading
 import time
 
@@ -29,7 +30,12 @@ settings.register_profile("fast", max_examples=20, derandomize=True, **_ALWAYS)
 settings.register_profile("deep", max_examples=2_000, derandomize=False, **_ALWAYS)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-_PATIENCE_S = 20  # how long threads may take to be gone; only ever spent by a test that fails
+# A job in the background of a shell ignores Ctrl-C, and so would every program that a test starts and stops that way. What
+# has a handler here has the default one there.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_PATIENCE_S = 60  # how long threads may take to be gone; only ever spent by a test that fails
 
 
 @pytest.fixture(scope="session")
@@ -45,23 +51,24 @@ def clock():
 
 
 def engine_threads():
-    """The names of the threads that runs have started and that are alive.
+    """The threads that runs have started and that are alive.
 
     Returns:
-        A sorted list.
+        A set.
     """
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("qp-"))
+    return {thread for thread in threading.enumerate() if thread.name.startswith("qp-")}
 
 
 @pytest.fixture
 def nothing_left_over():
-    """Fails a test after which a run's threads are still there."""
+    """Fails a test after which threads of its runs are still there; a former test's may be there all the while."""
+    before = engine_threads()
     yield
     ends = time.monotonic() + _PATIENCE_S
-    while engine_threads() and time.monotonic() < ends:
+    while engine_threads() - before and time.monotonic() < ends:
         gc.collect()
         time.sleep(0.01)
-    assert engine_threads() == []
+    assert engine_threads() - before == set()
 
 
 @pytest.fixture
