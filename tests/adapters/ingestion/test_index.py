@@ -198,6 +198,7 @@ def test_questions_need_no_right_to_write(public_folder, as_nobody):
     with PassageIndex.create(folder) as index:
         put(index, "/a", "parrot")
     assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+    (folder / FILE_NAME).chmod(0o444)
     folder.chmod(0o555)
 
     def ask():
