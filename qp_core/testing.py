@@ -56,13 +56,18 @@ class FakeClock:
     def __init__(self, start: float = 1000.0) -> None:
         self._lock = threading.Lock()
         self._now = start
+        self._seen = threading.local()
         self.jumps: list[float] = []
         """How far each jump went, in seconds."""
 
     def now(self) -> float:
         """Monotonic seconds."""
         with self._lock:
-            return self._now
+            return self._look()
+
+    def _look(self) -> float:
+        self._seen.at = self._now
+        return self._now
 
     def utc(self) -> float:
         """Seconds since the epoch."""
@@ -72,13 +77,15 @@ class FakeClock:
         """Let time pass; whoever waits for that time finds out at once."""
         with self._lock:
             self._now += seconds
+            self._look()
 
     def wait(self, inbox: Inbox, timeout_s: float | None, idle: Callable[[], bool]) -> object | None:
         """Wait for a message; where only time can bring the run on, jump.
 
         Args:
             inbox: Where messages arrive.
-            timeout_s: The longest wait in seconds; None is for ever.
+            timeout_s: The longest wait in seconds, from when the calling thread last looked at the clock: what time others let pass
+                between that look and this call has passed, and is not waited for again. None is for ever.
             idle: Whether no unit is running.
 
         Returns:
@@ -86,7 +93,8 @@ class FakeClock:
         """
         if timeout_s is None:
             return inbox.get()
-        ends = self.now() + timeout_s
+        with self._lock:
+            ends = getattr(self._seen, "at", self._now) + timeout_s
         look_s = 0.0
         while True:
             try:
@@ -94,11 +102,12 @@ class FakeClock:
             except queue.Empty:
                 look_s = _LOOK_S
             with self._lock:
-                if self._now >= ends:
+                if self._look() >= ends:
                     return None
                 if idle() and inbox.empty():
                     self.jumps.append(ends - self._now)
                     self._now = ends
+                    self._look()
                     return None
 
 

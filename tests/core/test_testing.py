@@ -21,7 +21,7 @@ from qp_core.testing import (
     check_strategy,
 )
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 """How long threads wait for each other; only ever spent by a test that fails."""
 
 
@@ -84,10 +84,49 @@ def test_a_fake_clock_does_not_jump_while_somebody_works_and_does_when_they_have
 
 def test_a_fake_clock_that_is_advanced_by_somebody_at_work_ends_the_wait():
     """No jump: the time has passed."""
-    clock, inbox = FakeClock(), queue.SimpleQueue()
-    threading.Timer(0.01, clock.advance, [4.0]).start()
-    assert clock.wait(inbox, 3.0, lambda: False) is None
+    clock, inbox, waits = FakeClock(), queue.SimpleQueue(), threading.Event()
+
+    def work():
+        assert waits.wait(PATIENCE_S)
+        clock.advance(4.0)
+
+    def idle():
+        waits.set()
+        return False
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert clock.wait(inbox, 3.0, idle) is None
+    worker.join(PATIENCE_S)
     assert (clock.now(), clock.jumps) == (1004.0, [])
+
+
+def test_time_that_passes_between_a_look_at_the_clock_and_the_wait_is_not_waited_for_again():
+    """A coordinator looks how long it may wait; before it does, a unit lets that time pass, and nobody will let pass more."""
+    clock, inbox = FakeClock(), queue.SimpleQueue()
+    rest_s = 1003.0 - clock.now()
+    unit = threading.Thread(target=clock.advance, args=[10.0])
+    unit.start()
+    unit.join(PATIENCE_S)
+    too_late = threading.Timer(PATIENCE_S, inbox.put, ["it would have waited for ever"])
+    too_late.start()
+    assert clock.wait(inbox, rest_s, lambda: False) is None
+    too_late.cancel()
+    assert (clock.now(), clock.jumps) == (1010.0, [])
+
+
+def test_a_wait_counts_from_the_last_look_whoever_moved_the_clock():
+    """A look of its own, an advance of its own, a jump of its own; who never looked begins when it waits."""
+    clock, inbox = FakeClock(), queue.SimpleQueue()
+    clock.advance(5.0)
+    assert clock.wait(inbox, 2.0, lambda: True) is None
+    assert clock.wait(inbox, 1.0, lambda: True) is None
+    found = []
+    stranger = threading.Thread(target=lambda: found.append(clock.wait(inbox, 4.0, lambda: True)))
+    stranger.start()
+    stranger.join(PATIENCE_S)
+    assert found == [None]
+    assert (clock.now(), clock.jumps) == (1012.0, [2.0, 1.0, 4.0])
 
 
 def test_a_message_wakes_who_waits_for_ever():
