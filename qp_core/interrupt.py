@@ -40,7 +40,8 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
         if (waits or number == signal.SIGTERM) and signal.getsignal(number) == default:
             replaced[number] = signal.signal(number, handler)
     if waits:
-        run.stopping.guarded = signal.SIGINT in replaced
+        # Where Ctrl-C is ignored, as in what a shell runs in the background, no handler raises anything either.
+        run.stopping.guarded = signal.SIGINT in replaced or signal.getsignal(signal.SIGINT) in {signal.SIG_IGN, signal.SIG_DFL}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import signal
 import threading
 
 import pytest
@@ -19,6 +20,7 @@ from tests.core.engine import (
     in_every_mode,
     in_parallel_modes,
     states_of,
+    unhurried,
     wait_for,
 )
 
@@ -434,12 +436,16 @@ class Interrupts:
         mode: What it stands for.
         begun: What it waits for.
         times: How often.
+
+    Attributes:
+        done: Set when the run has been interrupted.
     """
 
     def __init__(self, mode, begun, times=1):
         self._executor = EXECUTORS[mode]()
         self._begun = begun
         self._times = times
+        self.done = threading.Event()
         if hasattr(self._executor, "workers"):
             self.workers = self._executor.workers
 
@@ -450,6 +456,7 @@ class Interrupts:
             wait_for(self._begun)
             for _ in range(self._times):
                 run.post(run.stopping.interrupt)
+            run.post(self.done.set)
 
         thread = threading.Thread(target=interrupt, daemon=True)
         thread.start()
@@ -461,16 +468,17 @@ class Interrupts:
 def test_units_that_run_when_a_run_is_interrupted_get_the_grace(mode):
     """The function ends within it, the next unit never begins."""
     begun = threading.Event()
+    interrupts = Interrupts(mode, begun)
 
     def function(ctx):
         begun.set()
-        threading.Event().wait(0.02)
+        wait_for(interrupts.done)
         return "whole"
 
     partitioner = QuantumPartitioner(max_workers=1)
     partitioner.add_unit(function, name="a")
     partitioner.add_unit(len, ["a"], "b")
-    result = partitioner.execute({}, custom_executor=Interrupts(mode, begun), grace=PATIENCE_S)
+    result = partitioner.execute({}, custom_executor=interrupts, grace=2 * PATIENCE_S)
     assert states_of(result) == {"a": "completed", "b": "canceled"}
     assert result.report.stopped == "interrupted"
 
@@ -479,9 +487,11 @@ def test_units_that_run_when_a_run_is_interrupted_get_the_grace(mode):
 @in_parallel_modes
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 @pytest.mark.parametrize("how", ["after_the_grace", "at_once"])
-def test_units_that_outlast_the_grace_are_stopped_or_given_up(mode, kind, how):
+def test_units_that_outlast_the_grace_are_stopped_or_given_up(mode, kind, how, monkeypatch):
     """At once where it is interrupted twice: coroutines are cancelled, functions reported as still running."""
     begun, hanging = threading.Event(), Hanging()
+    if kind == "coroutine":
+        unhurried(monkeypatch)
 
     def function(ctx):
         begun.set()
@@ -503,16 +513,33 @@ def test_units_that_outlast_the_grace_are_stopped_or_given_up(mode, kind, how):
         hanging.free.set()
 
 
-def test_a_keyboardinterrupt_of_a_units_own_is_its_failure():
-    """Nobody pressed Ctrl-C."""
+@pytest.fixture
+def disposition():
+    """Sets what becomes of Ctrl-C; what it was before is set again in the end."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+@in_every_mode
+@pytest.mark.parametrize(
+    "handler",
+    [
+        pytest.param(signal.default_int_handler, id="raises"),
+        pytest.param(signal.SIG_IGN, id="ignored"),
+        pytest.param(signal.SIG_DFL, id="ends_the_process"),
+    ],
+)
+def test_a_keyboardinterrupt_of_a_units_own_is_its_failure(mode, handler, disposition):
+    """Nobody pressed Ctrl-C; also where that would be ignored, as in what a shell runs in the background."""
+    disposition(handler)
 
     def raises(ctx):
         raise KeyboardInterrupt
 
-    for mode in EXECUTORS:
-        partitioner = QuantumPartitioner()
-        partitioner.add_unit(raises, name="a", retries=2)
-        partitioner.add_unit(lambda ctx: 1, name="b")
-        result = partitioner.execute({}, mode)
-        assert states_of(result) == {"a": "failed", "b": "completed"}
-        assert result.report.stopped is None
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(raises, name="a", retries=2)
+    partitioner.add_unit(lambda ctx: 1, name="b")
+    result = partitioner.execute({}, mode)
+    assert states_of(result) == {"a": "failed", "b": "completed"}
+    assert result.report.stopped is None
