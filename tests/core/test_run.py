@@ -9,11 +9,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from qp_core import QuantumPartitioner, UnitFailedError
+from qp_core import QuantumPartitioner, RetryPolicy, UnitFailedError
 from qp_core.clock import SystemClock
 from qp_core.telemetry import RunFinished, RunStarted, UnitFinished, UnitRetrying, UnitStarted
 from qp_core.testing import Recorder
-from tests.core.engine import PATIENCE_S, in_every_lane, in_every_mode, in_parallel_modes, states_of, wait_for
+from tests.core.engine import (
+    PATIENCE_S,
+    in_every_lane,
+    in_every_mode,
+    in_parallel_modes,
+    states_of,
+    unhurried,
+    wait_for,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_left_over")
 
@@ -561,8 +569,9 @@ def test_executing_again_leaves_nothing_of_the_first_time(lane, clock):
 
 
 @in_every_lane
-def test_no_thread_is_left_when_execute_returns(lane):
+def test_no_thread_is_left_when_execute_returns(lane, monkeypatch):
     """Not a moment later: at once, fifty times."""
+    unhurried(monkeypatch)
     partitioner = lane.partitioner(dict.fromkeys("abc", answer(1)), {"c": ["a"]}, max_workers=2)
     left = []
     for _ in range(50):
@@ -717,6 +726,10 @@ def test_an_observer_that_raises_hurts_nothing_but_itself(lane, caplog):
 # ---- broken from outside
 
 
+NOT_SOON = RetryPolicy(base_s=3_600, cap_s=3_600)
+"""However late the thread that waits comes to it, there is something to wait for."""
+
+
 class Breaks(SystemClock):
     """A clock that raises when the run waits for the time of an attempt.
 
@@ -742,7 +755,7 @@ class Breaks(SystemClock):
 def test_what_goes_wrong_in_the_thread_that_waits_ends_the_run(mode, times):
     """A clock that breaks: its error comes out of `execute`, every unit is in a final state, no thread is left."""
     partitioner = QuantumPartitioner(clock=Breaks(OSError("no time"), times))
-    partitioner.add_unit(fail, name="a", retries=1)
+    partitioner.add_unit(fail, name="a", retries=1, retry=NOT_SOON)
     partitioner.add_unit(answer(1), ["a"], "b")
     with pytest.raises(OSError, match="no time"):
         partitioner.execute({}, mode)
@@ -754,7 +767,7 @@ def test_a_keyboardinterrupt_in_the_thread_that_waits_is_the_users(mode):
     """From a handler that is not ours: the run is wound up, and KeyboardInterrupt raised in the end."""
     partitioner = QuantumPartitioner(clock=Breaks(KeyboardInterrupt()))
     partitioner.add_unit(answer("done"), name="done")
-    partitioner.add_unit(fail, ["done"], "a", retries=1)
+    partitioner.add_unit(fail, ["done"], "a", retries=1, retry=NOT_SOON)
     with pytest.raises(KeyboardInterrupt):
         partitioner.execute({}, mode)
     assert states_of(partitioner.last_result) == {"done": "completed", "a": "canceled"}
