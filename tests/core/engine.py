@@ -1,6 +1,8 @@
-"""What the tests of the engine share: the lanes in which every ruling holds, patience, and units that hang until they are let go."""
+"""What the tests of the core share: the lanes in which every ruling holds, patience, units that hang until they are let go, a measure of work."""
 
 import functools
+import gc
+import sys
 import threading
 
 import attrs
@@ -96,6 +98,45 @@ class Hanging:
         self.free.wait(PATIENCE_S)
         self.ended.release()
         return "too late"
+
+
+class Loud(str):
+    """An id that runs a line of Python wherever it is compared or looked up, so that `steps_of` counts a search through a list too."""
+
+    __slots__ = ()
+
+    def __eq__(self, other):
+        return str.__eq__(self, other)
+
+    def __hash__(self):
+        return str.__hash__(self)
+
+
+def steps_of(work):
+    """How much work something is, as lines of Python that run in this thread: no clock, and the same on every machine.
+
+    Args:
+        work: Called with nothing.
+
+    Returns:
+        The count. What is done in C counts as nothing but for the ids that it compares, where these are `Loud`.
+    """
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    gc.disable()  # what others have left to be cleaned up is not this work
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+        gc.enable()
+    return count
 
 
 def unhurried(monkeypatch):

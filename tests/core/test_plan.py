@@ -11,7 +11,6 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 
 import attrs
 import pytest
@@ -26,6 +25,7 @@ from qp_core.partitioner import QuantumPartitioner
 from qp_core.plan import PLAN_SCHEMA, ExecutionPlan, function_name
 from qp_core.taskmap import build_graph
 from qp_core.unit import QuantumUnit
+from tests.core.engine import Loud, steps_of
 
 ODD = {
     "spaces": "  two  words  ",
@@ -658,47 +658,61 @@ def test_dependencies_may_add_units_themselves():
 
 def chain(n):
     """Each needs the one before it."""
-    return (([f"u{number - 1}"] if number else [], f"u{number}") for number in range(n))
+    return (([Loud(f"u{number - 1}")] if number else [], Loud(f"u{number}")) for number in range(n))
 
 
 def backwards(n):
     """Each needs one that is added later, so that the plan has to sort."""
-    return (([f"u{number + 1}"] if number < n - 1 else [], f"u{number}") for number in range(n))
+    return (([Loud(f"u{number + 1}")] if number < n - 1 else [], Loud(f"u{number}")) for number in range(n))
 
 
 def joined(n):
     """One needs all others."""
-    return ((map("u{}".format, range(n)) if number == n else [], f"u{number}") for number in range(n + 1))
+    return (
+        ([Loud(f"u{need}") for need in range(n)] if number == n else [], Loud(f"u{number}")) for number in range(n + 1)
+    )
 
 
 def unnamed(n):
     """Names that look automatic stand in the way of half of the automatic ones."""
-    return (([], f"unit_{n // 2 + number}" if number < n // 2 else None) for number in range(n))
+    return (([], Loud(f"unit_{n // 2 + number}") if number < n // 2 else None) for number in range(n))
 
 
 def cost(units, n):
-    """Seconds of processor time for adding n units and planning them; the least of three."""
-    found = []
-    for _ in range(3):
+    """The work of adding n units and planning them."""
+    listed = list(units(n))
+
+    def add_and_plan():
         partitioner = QuantumPartitioner()
-        listed = list(units(n))
-        gc.collect()
-        before = time.thread_time()
         for dependencies, name in listed:
             partitioner.add_unit(work, dependencies, name)
         plan = partitioner.build_execution_plan()
         assert plan.max_level >= 1
         assert plan.critical_path
         assert plan.max_parallel_units >= 1
-        found.append(time.thread_time() - before)
-    return min(found)
+
+    return steps_of(add_and_plan)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("units", [chain, backwards, joined, unnamed], ids=lambda units: units.__name__)
 def test_adding_and_planning_are_not_quadratic(units):
-    """Ten times the units: about ten times the time (processor time of this thread), and surely not a hundred times."""
-    assert cost(units, 10_000) < 40 * cost(units, 1_000)
+    """Ten times the units, ten times the work: counted, not timed."""
+    assert 0 < cost(units, 5_000) <= 11 * cost(units, 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [chain, unnamed], ids=lambda units: units.__name__)
+def test_nothing_is_copied_for_each_unit_that_is_added(units):
+    """200,000 units are added at once; were all that there are copied for each, the test would run out of its time."""
+    partitioner = QuantumPartitioner()
+    gc.disable()  # as below
+    try:
+        for dependencies, name in units(200_000):
+            partitioner.add_unit(work, dependencies, name)
+        assert partitioner.build_execution_plan().unit_count == 200_000
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
