@@ -626,7 +626,7 @@ def test_the_empty_graph_in_a_pool_of_the_callers(way):
         partitioner = QuantumPartitioner()
         assert list(way(partitioner, {}, custom_executor=pool)) == []
         assert partitioner.last_result.ok
-        assert pool.submit(int, "5").result(20) == 5
+        assert pool.submit(int, "5").result(60) == 5
 
 
 def test_no_outputs_give_an_empty_result(watched):

@@ -513,7 +513,7 @@ def test_no_unit_is_running_here():
     def work(ctx):
         thread = threading.Thread(target=elsewhere)
         thread.start()
-        thread.join(20)
+        thread.join(60)
 
     partitioner = QuantumPartitioner()
     partitioner.add_unit(work)

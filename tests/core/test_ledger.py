@@ -121,7 +121,8 @@ def test_two_threads_that_note_something_for_the_first_time_lose_nothing(ledger,
 
     monkeypatch.setattr("qp_core.ledger.UnitNotes", made_slowly)
     ledger.note(0, attempts=2)
-    other.join(20)
+    other.join(60)
+    assert not other.is_alive()
     notes = ledger.notes_of(0)
     assert (notes.attempts, notes.cached) == (2, True)
 
