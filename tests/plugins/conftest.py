@@ -8,7 +8,10 @@ import threading
 import attrs
 import pytest
 
-PATIENCE_S = 30
+import qp_core.run
+from qp_plugins.executors import aio, threads
+
+PATIENCE_S = 60
 """How long anything may take that takes a moment; only ever spent by a test that fails."""
 
 
@@ -28,6 +31,14 @@ def patience():
 
 
 @pytest.fixture
+def unhurried(monkeypatch):
+    """Gives what was cancelled, and loops and threads that end, all the time they need, so that a busy machine makes nobody give them up."""
+    monkeypatch.setattr(qp_core.run, "_LAST_MOMENT_S", PATIENCE_S)
+    monkeypatch.setattr(aio, "_MOMENT_S", PATIENCE_S)
+    monkeypatch.setattr(threads, "_MOMENT_S", PATIENCE_S)
+
+
+@pytest.fixture
 def program(tmp_path):
     """Runs a program in a Python of its own, as a script, from standard input or as a module (`how`), in a folder of its own."""
 
@@ -42,7 +53,7 @@ def program(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=2 * PATIENCE_S,
+            timeout=100,  # it may start processes of its own; pytest gives up after 120 s
             check=False,
             **variables,
         )

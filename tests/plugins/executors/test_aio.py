@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from qp_core import LoopThread, QuantumPartitioner, UnitState, Worker, available_cores
+from qp_core import LoopThread, QuantumPartitioner, UnitState, Worker
 from qp_plugins.executors import aio as module
 from qp_plugins.executors.aio import AsyncExecutor, qp_executors
 
@@ -140,7 +140,7 @@ def test_context_variables_are_each_units_own(steps):
     assert variable.get() == "outer"
 
 
-def test_execute_works_inside_a_running_loop_which_it_blocks():
+def test_execute_works_inside_a_running_loop_which_it_blocks(unhurried):
     """In a notebook cell, say; the units run on a loop in another thread."""
 
     async def main():
@@ -204,7 +204,7 @@ def test_units_that_never_wait_let_others_on_the_loop_have_their_turn():
     assert any(0 < count < 100 for count in asyncio.run(main()))
 
 
-def test_cancelling_the_awaiting_task_cancels_its_coroutines(nothing_left_over):
+def test_cancelling_the_awaiting_task_cancels_its_coroutines(unhurried, nothing_left_over):
     """And waits until they have ended; what waits for them does not run."""
     ended = []
 
@@ -234,7 +234,7 @@ def test_cancelling_the_awaiting_task_cancels_its_coroutines(nothing_left_over):
     assert result.report.counts == {UnitState.CANCELED: 4}
 
 
-def test_a_coroutine_that_runs_out_of_time_is_cancelled(clock, nothing_left_over):
+def test_a_coroutine_that_runs_out_of_time_is_cancelled(clock, unhurried, nothing_left_over):
     """It can be stopped: nothing is abandoned, and the others go on."""
     cancelled = []
 
@@ -256,7 +256,7 @@ def test_a_coroutine_that_runs_out_of_time_is_cancelled(clock, nothing_left_over
     assert cancelled == ["hang"]
 
 
-def test_a_function_that_runs_out_of_time_is_abandoned_in_its_thread(clock, patience):
+def test_a_function_that_runs_out_of_time_is_abandoned_in_its_thread(clock, patience, unhurried):
     """It cannot be stopped; the thread beside the loop stays behind until the unit ends, and no longer."""
     free = threading.Event()
 
@@ -279,7 +279,7 @@ def test_a_function_that_runs_out_of_time_is_abandoned_in_its_thread(clock, pati
 
 def test_functions_that_wait_for_a_thread_run_out_of_time_too(clock, patience):
     """More of them than threads, and each that begins hangs: every one is out of time, and only those that began are abandoned."""
-    units = 2 * available_cores() + 3  # there are twice as many threads as cores for a plan of units that wait
+    units = 9
     free, over = threading.Event(), threading.Event()
     begun = []
 
@@ -291,14 +291,16 @@ def test_functions_that_wait_for_a_thread_run_out_of_time_too(clock, patience):
         while not over.wait(0.01):
             clock.advance(2)
 
-    partitioner = QuantumPartitioner(clock=clock)
+    partitioner = QuantumPartitioner(clock=clock, max_workers=3)
     for number in range(units):
         partitioner.add_unit(hang, name=f"u{number}", timeout=1)
     thread = threading.Thread(target=let_time_pass)
     thread.start()
-    result = partitioner.execute({}, "async")
-    over.set()
-    free.set()
+    try:
+        result = partitioner.execute({}, "async")
+    finally:
+        over.set()
+        free.set()
     for left in (thread, *run_threads(result)):
         left.join(patience)
     assert result.report.counts == {UnitState.TIMEOUT: units}
@@ -306,7 +308,7 @@ def test_functions_that_wait_for_a_thread_run_out_of_time_too(clock, patience):
     assert len(begun) == len(set(begun))
 
 
-def test_the_deadline_stops_coroutines(clock, nothing_left_over):
+def test_the_deadline_stops_coroutines(clock, unhurried, nothing_left_over):
     """Each is cancelled; none is reported as still running."""
     begun, ended = [], []
 

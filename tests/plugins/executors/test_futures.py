@@ -43,14 +43,16 @@ class Refusing:
 
 
 class Dropping:
-    """A pool that takes jobs and never calls them."""
+    """A pool that takes jobs and never calls them, while time passes."""
 
-    def __init__(self):
+    def __init__(self, clock):
         self.futures = []
+        self._clock = clock
 
     def submit(self, job):
         """Keep its future."""
         self.futures.append(Future())
+        self._clock.advance(60)
         return self.futures[-1]
 
 
@@ -242,10 +244,10 @@ def test_a_unit_that_runs_out_of_time_in_a_pool_is_abandoned_and_its_place_is_fi
     assert result.report.abandoned == ("hang",)
 
 
-def test_a_pool_that_forgets_a_unit_is_told_by_the_deadline():
+def test_a_pool_that_forgets_a_unit_is_told_by_the_deadline(clock):
     """The unit runs out of time, and the run ends."""
-    partitioner, dropping = chain("a", "b"), Dropping()
-    result = partitioner.execute({}, custom_executor=dropping, deadline=0.02)
+    partitioner, dropping = chain("a", "b", clock=clock), Dropping(clock)
+    result = partitioner.execute({}, custom_executor=dropping, deadline=50)
     assert {unit_id: record.state for unit_id, record in result.report.units.items()} == {
         "a": UnitState.TIMEOUT,
         "b": UnitState.CANCELED,
