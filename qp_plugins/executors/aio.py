@@ -108,7 +108,7 @@ class _SideThreads:
     an abandoned one would count as one of the bounded number for ever.
 
     State, under the lock: `queued` calls that no thread has taken; `idle` threads, those being started included; `threads`, without those
-    that are stuck in an abandoned call; `closed` once nobody waits for a call any more.
+    that are stuck in an abandoned call; `running` calls, without the abandoned ones; `closed`, after which no call begins.
     """
 
     def __init__(self, limit: int, run_id: str) -> None:
@@ -118,6 +118,7 @@ class _SideThreads:
         self._lock = threading.Lock()
         self._queued = self._idle = self._started = 0
         self._threads: set[threading.Thread] = set()
+        self._running: set[_Call] = set()
         self._closed = False
 
     def submit(self, function: Callable[[], Any]) -> "_Call":
@@ -144,14 +145,17 @@ class _SideThreads:
         while (call := self._calls.get()) is not None:
             with self._lock:
                 self._queued -= 1
+                if self._closed or not call.future.set_running_or_notify_cancel():
+                    del call
+                    continue
                 self._idle -= 1
+                self._running.add(call)
                 call.thread = threading.current_thread()
-            outcome = call.function() if call.future.set_running_or_notify_cancel() else None
+            outcome = call.function()
             is_back = self._is_back_from(call)
             if not is_back:
                 _discard(outcome)
-            if not call.future.cancelled():
-                call.future.set_result(outcome)
+            call.future.set_result(outcome)
             del call, outcome  # a thread that waits must not keep a result alive
             if not is_back:
                 return
@@ -161,6 +165,7 @@ class _SideThreads:
             if call.thread is None:  # it was abandoned, and this thread replaced
                 return False
             call.thread = None
+            self._running.remove(call)
             self._idle += 1  # before anybody can know that the call is over
             return True
 
@@ -170,14 +175,22 @@ class _SideThreads:
             return
         with self._lock:
             if call.thread is not None:
-                self._threads.remove(call.thread)
-                call.thread = None
+                self._part_with(call, call.thread)
                 self._start_if_short()
 
+    def _part_with(self, call: "_Call", thread: threading.Thread) -> None:
+        self._threads.remove(thread)
+        self._running.remove(call)
+        call.thread = None
+
     def close(self) -> None:
-        """End the threads; one that is stuck in an abandoned call ends with that, or with the process."""
+        """End the threads, when the run is over; one that is stuck in an abandoned call ends with that, or with the process."""
         with self._lock:
             self._closed = True
+            # Nobody waits for these calls any more, even if who gives their units up has not come to abandon them yet.
+            for call in [*self._running]:
+                if call.thread is not None:
+                    self._part_with(call, call.thread)
             threads = list(self._threads)
             for _ in threads:
                 self._calls.put(None)

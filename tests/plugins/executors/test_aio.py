@@ -8,7 +8,7 @@ import pytest
 
 from qp_core import LoopThread, QuantumPartitioner, UnitState, Worker
 from qp_plugins.executors import aio as module
-from qp_plugins.executors.aio import AsyncExecutor, qp_executors
+from qp_plugins.executors.aio import AsyncExecutor, _SideThreads, qp_executors
 
 PATIENCE_S = 30
 """Only ever spent by a test that fails."""
@@ -306,6 +306,29 @@ def test_functions_that_wait_for_a_thread_run_out_of_time_too(clock, patience):
     assert result.report.counts == {UnitState.TIMEOUT: units}
     assert set(result.report.abandoned) <= set(begun)
     assert len(begun) == len(set(begun))
+
+
+def test_threads_beside_the_loop_end_with_the_run_also_before_a_call_that_hangs_is_abandoned(patience):
+    """Who gives units up may be another thread, and later: no thread is waited for that hangs, and no call begins any more."""
+    begun, free, called = threading.Event(), threading.Event(), []
+
+    def hang():
+        begun.set()
+        free.wait(patience)
+
+    sides = _SideThreads(1, "the run's id")
+    hanging = sides.submit(hang)
+    assert begun.wait(patience)
+    (stuck,) = [thread for thread in threading.enumerate() if thread.name == "qp-the run'-side-0"]
+    sides.submit(lambda: called.append("too late"))
+    sides.close()
+    assert stuck.is_alive()
+    sides.abandon(hanging)  # only now
+    free.set()
+    stuck.join(patience)
+    assert not stuck.is_alive()
+    assert hanging.future.done()
+    assert called == []
 
 
 def test_the_deadline_stops_coroutines(clock, unhurried, nothing_left_over):
