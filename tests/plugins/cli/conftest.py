@@ -84,8 +84,9 @@ def flows(module):
 
 
 @pytest.fixture
-def qp(folder, capsys):
+def qp(folder, capsys, monkeypatch):
     """Runs `qp` in this process: `qp("plan", "module:function")`; what argparse ends is an exit code too."""
+    monkeypatch.setenv("COLUMNS", "80")  # where argparse breaks lines
 
     def run(*arguments):
         try:
@@ -105,11 +106,10 @@ def _environment():
 
 
 @pytest.fixture
-def shell(folder):
-    """Runs `qp`, the installed script, through a shell: `shell("{qp} plan x:y | head -1")`."""
-    script = Path(sys.executable).with_name("qp")
-    if os.name == "nt" or not script.exists():
-        pytest.skip(f"there is no {script}, or no shell to run it in")
+def shell(folder, script):
+    """Runs `qp`, the installed script, through a shell: `shell("{qp} plan x:y >&-")`."""
+    if os.name == "nt":
+        pytest.skip("there is no shell to run it in")
 
     def run(line, **environment):
         done = subprocess.run(
@@ -118,9 +118,44 @@ def shell(folder):
             text=True,
             cwd=folder,
             env={**_environment(), **environment},
-            timeout=60,
+            timeout=100,
             check=False,
         )
         return Said(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def no_reader(folder):
+    """Runs a command whose output goes into a pipe that nobody reads any more; its errors too, if `errors`."""
+
+    def run(*command, errors=False):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer if errors else subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                env=_environment(),
+                timeout=100,
+                check=False,
+            )
+        finally:
+            os.close(writer)
+        return Said(done.returncode, "", done.stderr or "")
+
+    return run
+
+
+@pytest.fixture
+def script():
+    """The installed `qp`."""
+    path = Path(sys.executable).with_name("qp")
+    if not path.exists():
+        pytest.skip(f"there is no {path}")
+    return str(path)
