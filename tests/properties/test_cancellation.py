@@ -35,6 +35,9 @@ LANES = [
     Lane(mode="custom", pool=3),
 ]
 
+GRACE_S = 60
+"""How long units that run may go on when nobody waits for their run any more; none takes it, but one second a busy machine may take away."""
+
 SOME_WORK = st.one_of(works(), large_works()).filter(len)
 
 
@@ -197,7 +200,11 @@ def test_leaving_a_stream_ends_its_run(lane, work, moment):
     journal, recorder = Journal(), Recorder()
     partitioner = partitioner_of(work, lane.kind)
     stream = partitioner.stream(
-        {"given": Given(journal)}, execution_mode=lane.mode, max_workers=lane.workers, telemetry=[recorder]
+        {"given": Given(journal)},
+        execution_mode=lane.mode,
+        max_workers=lane.workers,
+        telemetry=[recorder],
+        grace=GRACE_S,
     )
     for _ in range(moment):
         next(stream)
@@ -222,6 +229,7 @@ def test_canceling_who_awaits_a_run_ends_the_run(lane, work, moment):
                 execution_mode=lane.mode,
                 max_workers=lane.workers,
                 telemetry=[recorder],
+                grace=GRACE_S,
             )
             await asyncio.sleep(0)  # the cancellation came too late for the run
         except asyncio.CancelledError:

@@ -5,6 +5,7 @@ coordinator notices.
 """
 
 import itertools
+import threading
 import time
 from collections import Counter
 
@@ -36,6 +37,8 @@ LANES = [
     Lane(mode="custom", pool=8, workers=3),
 ]
 
+PATIENCE_S = 60  # only ever spent by a test that fails
+
 LINGERS_S = (0.0, 0.0, 0.0007, 0.002)
 """Around the time that the coordinator takes to notice."""
 
@@ -56,6 +59,7 @@ def test_an_attempt_that_ends_when_its_time_does_is_ended_once(lane, work, strat
     for unit in partitioner.units.values():
         unit.timeout = 1
     result = lane.run(partitioner, {"given": Given(journal, hook=hook)}, strategy=strategy, telemetry=[recorder])
+    wait_for_abandoned(result)
     assert sum(result.report.counts.values()) == len(work)
     for number, record in enumerate(result.report.units.values()):
         unbegun = record.attempts - journal.calls()[number]
@@ -73,6 +77,14 @@ def test_an_attempt_that_ends_when_its_time_does_is_ended_once(lane, work, strat
     assert Counter(started) == {
         unit_id: record.attempts for unit_id, record in result.report.units.items() if record.attempts
     }
+
+
+def wait_for_abandoned(result):
+    """Wait until what was given up has ended: a thread whose time was up before it had called its unit calls it all the same, some time later."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(f"qp-{result.report.run_id[:8]}"):
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
 
 
 def check_one(work, number, result, attempts):
