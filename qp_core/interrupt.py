@@ -12,10 +12,11 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+from qp_core.context import ExecutionContext
 from qp_core.run import INTERRUPT, Run
 
 
@@ -49,16 +50,20 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
 
 
 class _Handler:
-    """Handles signals for one run. It may run between any two bytecodes of the main thread, so it takes no lock."""
+    """Handles signals for one run. It may run between any two bytecodes of the main thread, so it takes no lock that this may hold."""
 
     def __init__(self, run: Run, replaced: Mapping[int, Any]) -> None:
         self._run = run
         self._replaced = replaced
         self._left = False
+        self._leaving = threading.RLock()  # whoever holds it in another thread waits for nothing
+        self._own = 0  # signals that were sent from beside, and have not come yet
+        self._told: ExecutionContext | None = None
 
     def leave(self) -> None:
         """The run is over: give the signals back, unless somebody has set other handlers meanwhile."""
-        self._left = True
+        with self._leaving:
+            self._left = True
         if threading.current_thread() is threading.main_thread():
             for number, before in self._replaced.items():
                 if signal.getsignal(number) is self:
@@ -66,9 +71,11 @@ class _Handler:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         run, stopping = self._run, self._run.stopping
-        if self._left:  # in another thread, which could not take the handler away
-            self.leave()
-            signal.raise_signal(number)
+        own, self._own = self._own, 0
+        if self._left:
+            if not own:  # left in another thread, which could not take the handler away
+                self.leave()
+                signal.raise_signal(number)
             return
         stopping.note_signal()
         worker = run.here
@@ -80,12 +87,28 @@ class _Handler:
         elif stopping.signals == 1:
             # The main thread runs the units itself and may hold any lock, so another thread has to act. Not
             # threading.Thread: its start() takes locks that the main thread may hold.
-            _thread.start_new_thread(_act_aside, (run,))
-        elif worker.context is not None:
+            _thread.start_new_thread(_act_aside, (run, self.interrupt_main))
+        elif worker.context is not None and worker.context is not self._told:
+            # Once for each unit: a further one would come while the engine settles what the first did, and leave its locks taken.
+            self._told = worker.context
             raise KeyboardInterrupt
 
+    def interrupt_main(self) -> None:
+        """Send the main thread a further signal, unless the run has been left: then it would come out at some line of the program."""
+        with self._leaving:
+            if not self._left:
+                self._own += 1
+                _interrupt_main()
 
-def _act_aside(run: Run) -> None:
+
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def _act_aside(run: Run, interrupt_main: Callable[[], object] = _interrupt_main) -> None:
     """Halt a run whose units run in the main thread; after the grace, interrupt the unit that is running."""
     run.stopping.halt_aside()
     ends = run.clock.now() + run.options.grace_s
@@ -93,9 +116,41 @@ def _act_aside(run: Run) -> None:
         time.sleep(0.01)
         if run.over:
             return
-    if run.over:
-        return
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
+    if not run.over:
+        interrupt_main()
+
+
+class Leave:
+    """Called by whoever waits for a run and leaves it: the first time what runs may go on for the grace, the second time it ends at once.
+
+    Ctrl-C may raise KeyboardInterrupt at any line of the main thread. Were that a line of the engine, its locks would stay taken; so
+    the run is stopped in a thread beside, and who leaves only waits: until nothing more is handed out, and then for the end.
+
+    Args:
+        run: The run.
+        reason: What stops it.
+    """
+
+    def __init__(self, run: Run, reason: str) -> None:
+        self._run = run
+        self._reason = reason
+        self._turn = threading.Lock()
+
+    def __call__(self) -> None:
+        """Leave the run; returns when it hands out nothing more."""
+        stopped = threading.Event()
+        try:
+            _thread.start_new_thread(self._stop, (stopped,))
+        except RuntimeError:  # "can't start new thread"
+            self._stop(stopped)
+        stopped.wait()
+
+    def _stop(self, stopped: threading.Event) -> None:
+        try:
+            with self._turn:
+                if not self._run.over:
+                    self._run.stopping.interrupt(self._reason)
+        except BaseException as error:  # noqa: BLE001 - nothing may be lost in a thread; who waits raises it
+            self._run.stopping.break_off(error)
+        finally:
+            stopped.set()

@@ -9,7 +9,7 @@ from typing import Any, Generic, Unpack
 from qp_core.cache import Cache
 from qp_core.clock import Clock
 from qp_core.errors import DuplicateUnitError, ExecutionError
-from qp_core.interrupt import signals_of
+from qp_core.interrupt import Leave, signals_of
 from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_list, checked_workers
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
@@ -265,11 +265,12 @@ class QuantumPartitioner(Generic[T, R]):
             try:
                 await asyncio.shield(over)
             except (asyncio.CancelledError, KeyboardInterrupt):
+                leave = Leave(run, _LEFT)
                 try:
-                    run.stopping.interrupt(_LEFT)
+                    leave()
                     await asyncio.shield(over)
                 except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                    run.stopping.interrupt(_LEFT)
+                    leave()
                     await asyncio.shield(over)
                 raise
         return launch.conclude()
@@ -303,14 +304,13 @@ class QuantumPartitioner(Generic[T, R]):
                 while (end := ends.get()) is not None:
                     yield end.unit_id, end
             finally:
+                leave = Leave(run, _LEFT)
                 try:
-                    if not run.over:
-                        run.stopping.interrupt(
-                            _LEFT
-                        )  # not posted: a thread that runs the units itself reads its messages last
+                    if not over.is_set():
+                        leave()
                     over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
                 except KeyboardInterrupt:  # again: at once
-                    run.stopping.interrupt(_LEFT)
+                    leave()
                     over.wait()
                     raise
                 finally:
@@ -341,7 +341,13 @@ class QuantumPartitioner(Generic[T, R]):
         launch = self._launched(context, options, _Feed(lambda end: loop.call_soon_threadsafe(ends.put_nowait, end)))
         run = launch.run
         run.loop = loop
-        thread = self._attending(launch, lambda: loop.call_soon_threadsafe(ends.put_nowait, None))
+        over = threading.Event()
+
+        def done() -> None:
+            over.set()
+            loop.call_soon_threadsafe(ends.put_nowait, None)
+
+        thread = self._attending(launch, done)
         end: UnitFinished | None = None
         with signals_of(run, waits=False):
             thread.start()
@@ -349,13 +355,14 @@ class QuantumPartitioner(Generic[T, R]):
                 while (end := await ends.get()) is not None:
                     yield end.unit_id, end
             finally:
-                if end is not None or not run.over:
+                if end is not None or not over.is_set():
+                    leave = Leave(run, _LEFT)
                     try:
-                        run.stopping.interrupt(_LEFT)
+                        leave()
                         while await ends.get() is not None:
                             pass
                     except (asyncio.CancelledError, KeyboardInterrupt):  # again: at once
-                        run.stopping.interrupt(_LEFT)
+                        leave()
                         while await ends.get() is not None:
                             pass
                         raise

@@ -1,6 +1,7 @@
 """R10: Ctrl-C and SIGTERM, sent to real programs in every mode: they end soon, keep what had completed, and leave nothing behind."""
 
 import _thread
+import contextlib
 import json
 import os
 import queue
@@ -17,13 +18,13 @@ import psutil
 import pytest
 
 from qp_core import ExecutionMode, Plugins, QuantumPartitioner, RunOptions, UnitState
-from qp_core.interrupt import _act_aside
+from qp_core.interrupt import Leave, _act_aside, _Handler
 from qp_core.testing import FakeClock
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
-SOON_S = 15
-"""What "about two seconds" may take on a machine that is busy with other tests; every unit here would hang for much longer."""
+SOON_S = 60
+"""What "about two seconds" may take on a machine that is busy with other tests; every unit and every long grace here lasts for much longer."""
 
 MODES = ["sequential", "thread", "async", "process", "custom"]
 every_mode = pytest.mark.parametrize("mode", MODES)
@@ -33,7 +34,13 @@ PRELUDE = """
     from concurrent.futures import ThreadPoolExecutor
     from qp_core import *
 
-    mode = sys.argv[1]
+    # As at a prompt, however the tests were started: a shell has its background jobs ignore Ctrl-C, and children inherit that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    mode, clock = sys.argv[1], None
+    let_go = os.path.join(os.path.dirname(os.path.abspath(__file__)), "let_go")  # a file, for units may run in other processes
     leave = threading.Event()
     pool = ThreadPoolExecutor(2) if mode == "custom" else None
     how = {"custom_executor": pool} if pool else {"execution_mode": mode}
@@ -52,7 +59,8 @@ PRELUDE = """
 
         async def end_soon(ctx):
             say(begun=ctx.unit_id)
-            await asyncio.sleep(0.5)
+            while not os.path.exists(let_go):
+                await asyncio.sleep(0.01)
             return ctx.unit_id
     elif mode == "custom":
         def hang(ctx):  # the pool is the user's, and so is its thread
@@ -66,14 +74,19 @@ PRELUDE = """
                 time.sleep(300)
     if mode != "async":
         def end_soon(ctx):
-            import time
+            import os, time
             say(begun=ctx.unit_id)
-            time.sleep(0.5)
+            while not os.path.exists(let_go):
+                time.sleep(0.01)
             return ctx.unit_id
+
+    heard = set()
 
     class Tells:
         def qp_unit_finished(self, event):
-            if event.state is UnitState.CANCELED and event.unit_id == "waiting":
+            heard.add(event.unit_id)
+            if event.state is UnitState.CANCELED and event.unit_id in ("waiting", "never"):
+                open(let_go, "w").close()  # who ends soon ends in its grace, whenever the signal came
                 say(halted=True)
 
     def attempt(run):
@@ -96,6 +109,14 @@ PRELUDE = """
             stopped=report.stopped,
         )
 """
+
+
+def still_runs(process):
+    """Whether a process is there and runs; one that has ended stays in the table where the machine's first process collects nobody's children."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Program:
@@ -137,8 +158,11 @@ class Program:
         return self
 
     def __exit__(self, *_):
-        for process in [*self._descendants, psutil.Process(self._process.pid)] if self._process.poll() is None else []:
-            process.kill()
+        if self._process.poll() is None:
+            for process in self._descendants:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.kill()
         self._process.wait(SOON_S)
         self._process.stdin.close()
         self._process.stdout.close()
@@ -171,14 +195,6 @@ class Program:
         else:
             self._process.send_signal(number)
 
-    def has_ended(self, within_s):
-        """Whether it ends by itself in that time."""
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
     def finish(self, *, quiet=True):
         """Wait until it has ended, and look for what it has left behind.
 
@@ -188,11 +204,11 @@ class Program:
         Returns:
             What it said, as one dict.
         """
-        begun = time.monotonic()
-        assert self._process.wait(60) == 0, self.errors()
-        assert time.monotonic() - begun < SOON_S, "it took too long"
-        _, alive = psutil.wait_procs(self._descendants, timeout=SOON_S)
-        assert alive == []
+        assert self._process.wait(SOON_S) == 0, self.errors()
+        ends = time.monotonic() + SOON_S
+        while any(map(still_runs, self._descendants)) and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert [process for process in self._descendants if still_runs(process)] == []
         assert list(Path(self._temporary.name).iterdir()) == []
         while (line := self._said.get(timeout=SOON_S)) is not None:
             self.lines.append(line)
@@ -202,7 +218,7 @@ class Program:
 
 # Two workers: done, then hang and ends, while waiting waits for one of them to be free, and after for hang.
 GRAPH = """
-    partitioner = QuantumPartitioner(2)
+    partitioner = QuantumPartitioner(2, clock=clock)
     partitioner.add_unit(quick, name="done")
     partitioner.add_unit(hang, ["done"], "hang")
     if mode != "sequential":
@@ -213,6 +229,25 @@ GRAPH = """
     partitioner.add_unit(quick, ["hang"], "after")
     attempt(lambda: partitioner.execute({}, telemetry=[Tells()], **how))
     tell_of(partitioner)
+"""
+
+# The grace is over when what ends within it has ended: not before, however slow the machine is. It begins when the run is halted, and the
+# clock is looked at for its end only after that.
+GRACE_ENDS = """
+    from qp_core.clock import SystemClock
+
+    class Clock(SystemClock):
+        ahead_s = 0.0
+
+        def now(self):
+            return time.monotonic() + self.ahead_s
+
+        def wait(self, inbox, timeout_s, idle):
+            if {"waiting", "ends"} <= heard:
+                self.ahead_s = 1000.0
+            return super().wait(inbox, 0.02 if timeout_s is None else min(timeout_s, 0.02), idle)
+
+    clock = Clock()
 """
 
 # As at a prompt: the same partitioner, once more.
@@ -238,7 +273,8 @@ def test_the_first_signal_stops_handing_out_and_gives_running_units_their_grace(
          -> ends
          -> waiting
     """
-    with Program(tmp_path, GRAPH, AGAIN, mode=mode, QP_GRACE="1.5") as program:
+    body = (GRAPH, AGAIN) if mode == "sequential" else (GRACE_ENDS, GRAPH, AGAIN)
+    with Program(tmp_path, *body, mode=mode, QP_GRACE="0.4" if mode == "sequential" else "120") as program:
         program.wait_for(begun="hang")
         if mode != "sequential":
             program.wait_for(begun="ends")
@@ -279,6 +315,7 @@ def test_somebody_impatient_is_served_no_worse(tmp_path, mode):
         class Tells:
             def qp_unit_finished(self, event):
                 if event.state is UnitState.CANCELED and event.unit_id == "waiting":
+                    open(let_go, "w").close()
                     say(halted=True)
                     sys.stdin.readline()
     """
@@ -301,24 +338,44 @@ def test_somebody_impatient_is_served_no_worse(tmp_path, mode):
 def test_an_observer_that_hangs_does_not_keep_the_user_for_ever(tmp_path, mode):
     """Nobody can wind such a run up: once it should be gone, Ctrl-C comes out of it, and the program ends."""
     body = """
+        from qp_core.clock import SystemClock
+        from qp_core.run import Run
+
+        class Clock(SystemClock):
+            ahead_s = 0.0
+
+            def now(self):
+                return time.monotonic() + self.ahead_s
+
+        clock, note_signal = Clock(), Run.note_signal
+
+        def noted(run):
+            note_signal(run)
+            if run.signals == 2:
+                clock.ahead_s = 1000.0  # it should have gone long since
+            say(noted=run.signals)
+
         def hangs(unit_id, value):
             say(begun="observer")
             while True:
                 time.sleep(300)
 
-        partitioner = QuantumPartitioner(2)
+        Run.note_signal = noted
+        partitioner = QuantumPartitioner(2, clock=clock)
         partitioner.add_unit(quick, name="a")
         partitioner.add_unit(quick, ["a"], "b")
         partitioner.on_unit_complete = hangs
         attempt(lambda: partitioner.execute({}, **how))
         os._exit(0)  # past what would wait for the observer's thread
     """
-    with Program(tmp_path, body, mode=mode) as program:
+    with Program(tmp_path, body, mode=mode, QP_GRACE="1") as program:
         program.wait_for(begun="observer")
-        for _ in range(200):
-            if program.has_ended(0.1):
-                break
+        for number in (1, 2):
             program.send(signal.SIGINT)
+            program.wait_for(
+                noted=number
+            )  # the next one would be one with it, or come when the program has its handlers back
+        program.send(signal.SIGINT)
         said = program.finish()
     assert said["raised"] == "KeyboardInterrupt"
 
@@ -360,7 +417,7 @@ def test_a_run_is_over_as_soon_as_the_running_units_are(tmp_path, mode):
         partitioner = QuantumPartitioner(1)
         partitioner.add_unit(end_soon, name="ends")
         partitioner.add_unit(quick, ["ends"], "never")
-        attempt(lambda: partitioner.execute({}, max_workers=1, **how))
+        attempt(lambda: partitioner.execute({}, max_workers=1, telemetry=[Tells()], **how))
         tell_of(partitioner)
     """
     with Program(tmp_path, body, mode=mode, QP_GRACE="120") as program:
@@ -376,7 +433,7 @@ def test_a_run_is_over_as_soon_as_the_running_units_are(tmp_path, mode):
 @pytest.mark.parametrize("mode", ["thread", "process"])
 def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_still_leaves_units_their_grace(tmp_path, mode):
     """The worker processes get the signal too; what it means, the run decides."""
-    with Program(tmp_path, GRAPH, mode=mode, QP_GRACE="1.5") as program:
+    with Program(tmp_path, GRACE_ENDS, GRAPH, mode=mode, QP_GRACE="120") as program:
         program.wait_for(begun="hang")
         program.wait_for(begun="ends")
         program.send(signal.SIGINT, group=True)
@@ -461,8 +518,8 @@ def test_a_run_inside_a_unit_stops_with_the_outer_one(tmp_path, mode):
         def inner(ctx):
             nested = QuantumPartitioner(1)
             nested.add_unit(end_soon, name="inner_ends")
-            nested.add_unit(lambda c: say(begun="inner_never"), name="inner_never")
-            return dict(nested.execute({}, **how))
+            nested.add_unit(lambda c: say(begun="inner_never"), name="never")
+            return dict(nested.execute({}, telemetry=[Tells()], **how))
         partitioner = QuantumPartitioner(1)
         partitioner.add_unit(quick, name="done")
         partitioner.add_unit(inner, ["done"], "inner")
@@ -470,7 +527,7 @@ def test_a_run_inside_a_unit_stops_with_the_outer_one(tmp_path, mode):
         attempt(lambda: partitioner.execute({}, **how))
         tell_of(partitioner)
     """
-    with Program(tmp_path, body, mode=mode, QP_GRACE="3") as program:
+    with Program(tmp_path, body, mode=mode, QP_GRACE="120") as program:
         program.wait_for(begun="inner_ends")
         program.send(signal.SIGINT)
         said = program.finish()
@@ -644,6 +701,7 @@ def test_a_run_off_the_main_thread_leaves_signals_to_the_main_one(tmp_path):
             threading.Thread(target=run).start()
             over.wait()
         attempt(wait)
+        open(let_go, "w").close()
         over.wait()
         tell_of(partitioner)
     """
@@ -665,11 +723,13 @@ def handlers():
 def default_handlers():
     """The handlers that a program starts with, whatever the test runner has set."""
     before = handlers()
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield handlers()
     signal.signal(signal.SIGINT, before[0])
     signal.signal(signal.SIGTERM, before[1])
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
@@ -862,9 +922,9 @@ def test_a_sequential_unit_that_hangs_is_interrupted_after_its_grace(default_han
     caught = []
 
     def hangs(_):
-        threading.Thread(target=_act_aside, args=(executor.current,)).start()
-        ends = time.monotonic() + SOON_S
-        try:
+        try:  # from the first line on, for nobody knows how long the thread takes to start
+            threading.Thread(target=_act_aside, args=(executor.current,)).start()
+            ends = time.monotonic() + SOON_S
             while time.monotonic() < ends:
                 time.sleep(0.01)
         except KeyboardInterrupt:
@@ -974,6 +1034,102 @@ def test_who_acts_aside_interrupts_the_main_thread_only_where_the_run_goes_on(mo
     assert interrupted == ([] if over else [True])
 
 
+def test_who_acts_aside_interrupts_nobody_who_has_left_the_run():
+    """Else KeyboardInterrupt would come out at some line of the program, after `execute` has raised it."""
+    handler = _Handler(Halted(over=False), {})
+    handler.leave()
+    _act_aside(Halted(over=False), handler.interrupt_main)
+    time.sleep(0)  # a signal would be handled at once
+
+
+def test_a_signal_from_beside_that_comes_when_the_run_has_been_left_is_dropped(default_handlers, monkeypatch):
+    """It was sent just before; one of the user's is passed on to the program."""
+    sent, passed_on = [], []
+    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda: sent.append("aside"))
+    monkeypatch.setattr(signal, "raise_signal", passed_on.append)
+    handler = _Handler(Halted(over=False), {})
+    handler.interrupt_main()
+    handler.leave()
+    handler(signal.SIGINT, None)
+    assert (sent, passed_on) == (["aside"], [])
+    handler(signal.SIGINT, None)
+    assert passed_on == [signal.SIGINT]
+
+
+def test_a_unit_in_the_main_thread_is_interrupted_once(default_handlers):
+    """A further signal might come while the engine settles what the first did, and would leave its locks taken."""
+    caught = []
+
+    def swallows(_):
+        signal.raise_signal(signal.SIGINT)  # the first one only halts the run
+        for _ in range(5):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                caught.append(True)
+        return "whole"
+
+    partitioner = QuantumPartitioner(default_execution_mode="sequential")
+    partitioner.add_unit(swallows, name="a")
+    with pytest.raises(KeyboardInterrupt):
+        partitioner.execute({}, grace=2 * SOON_S)
+    assert caught == [True]
+    assert partitioner.get_partial_results() == {"a": "whole"}
+
+
+class Stopped:
+    """A run that is left, as far as who leaves it asks; `interrupt` says in which thread it was called.
+
+    Args:
+        over: Whether it is over.
+        error: What `interrupt` raises.
+    """
+
+    def __init__(self, *, over=False, error=None):
+        self.over = over
+        self._error = error
+        self.threads, self.broken = [], []
+
+    def interrupt(self, reason):
+        """Note the thread."""
+        self.threads.append((reason, threading.get_ident()))
+        if self._error is not None:
+            raise self._error
+
+    def break_off(self, error):
+        """Note the error."""
+        self.broken.append(error)
+
+
+def test_who_leaves_a_run_stops_it_in_a_thread_beside():
+    """For Ctrl-C may come at any line of the main thread; nothing where it is over; what is raised breaks the run off."""
+    run = Stopped()
+    leave = Leave(run, "left")
+    leave()
+    leave()
+    assert [reason for reason, _ in run.threads] == ["left", "left"]
+    assert threading.get_ident() not in {thread for _, thread in run.threads}
+    over, error = Stopped(over=True), SystemExit()
+    Leave(over, "left")()
+    assert over.threads == []
+    breaks = Stopped(error=error)
+    Leave(breaks, "left")()
+    assert breaks.broken == [error]
+
+
+def test_who_leaves_a_run_where_no_thread_can_be_started_stops_it_all_the_same(monkeypatch):
+    """In its own thread then."""
+
+    def refuse(*_):
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    run = Stopped()
+    Leave(run, "left")()
+    assert run.threads == [("left", threading.get_ident())]
+
+
 @pytest.mark.parametrize("mode", ["thread", "async"])
 def test_a_signal_handled_in_this_process_stops_the_run(default_handlers, mode):
     """The handler only leaves a message for the thread that waits. a -> never."""
@@ -1002,7 +1158,7 @@ def test_a_signal_handled_in_this_process_stops_the_run(default_handlers, mode):
 
 def test_a_signal_that_comes_between_two_units_of_a_sequential_run_is_heard(default_handlers):
     """While the main thread is in an observer, and not in a unit: the first and the second raise nothing there."""
-    after = []
+    after, halted = [], threading.Event()
 
     class Signals:
         def qp_unit_finished(self, event):
@@ -1010,13 +1166,15 @@ def test_a_signal_that_comes_between_two_units_of_a_sequential_run_is_heard(defa
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
                 after.append("both")
+            if event.state is UnitState.CANCELED:
+                halted.set()
 
     partitioner = QuantumPartitioner(default_execution_mode="sequential")
     partitioner.add_unit(lambda _: 1, name="a")
-    for number in range(2000):
-        partitioner.add_unit(lambda _: time.sleep(0.001), name=f"later{number}")
+    for number in range(20):
+        partitioner.add_unit(lambda _: halted.wait(SOON_S), name=f"later{number}")
     with pytest.raises(KeyboardInterrupt):
-        partitioner.execute({}, telemetry=[Signals()])
+        partitioner.execute({}, telemetry=[Signals()], grace=2 * SOON_S)
     report = partitioner.last_result.report
     assert after == ["both"]
     assert report.stopped == "interrupted"
