@@ -120,14 +120,16 @@ class Awaited:
         self._ended.set_result(Raised(asyncio.CancelledError()))
 
     def cancel(self) -> None:
-        """Cancel the task. Returns at once; `result` returns when the task has really ended."""
+        """Cancel the task, once. Returns at once; `result` returns when the task has really ended."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs there
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        self._unwanted = True
-        if self._task is not None:
+        if (
+            self._task is not None and not self._unwanted
+        ):  # it is told once: further times would disturb it as it cleans up
             self._task.cancel()
+        self._unwanted = True
 
     def result(self) -> Any:
         """Wait for the end, in a thread that may block.

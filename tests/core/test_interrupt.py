@@ -1034,12 +1034,16 @@ def test_who_acts_aside_interrupts_the_main_thread_only_where_the_run_goes_on(mo
     assert interrupted == ([] if over else [True])
 
 
-def test_who_acts_aside_interrupts_nobody_who_has_left_the_run():
+def test_who_acts_aside_interrupts_nobody_who_has_left_the_run(monkeypatch):
     """Else KeyboardInterrupt would come out at some line of the program, after `execute` has raised it."""
+    sent = []
+    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda: sent.append("aside"))
     handler = _Handler(Halted(over=False), {})
+    _act_aside(Halted(over=False), handler.interrupt_main)
+    assert sent == ["aside"]
     handler.leave()
     _act_aside(Halted(over=False), handler.interrupt_main)
-    time.sleep(0)  # a signal would be handled at once
+    assert sent == ["aside"]
 
 
 def test_a_signal_from_beside_that_comes_when_the_run_has_been_left_is_dropped(default_handlers, monkeypatch):

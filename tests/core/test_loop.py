@@ -232,6 +232,30 @@ def test_who_cleans_up_after_a_cancellation_is_not_cancelled_again(loop_thread):
     assert log == ["cleaned up"]
 
 
+def test_who_cancels_again_does_not_disturb_what_cleans_up(loop_thread):
+    """It knows already: a worker that was told while it began to wait tells what it waits for once more."""
+    waits, cleaning, told_again, log = threading.Event(), threading.Event(), asyncio.Event(), []
+
+    async def unit():
+        waits.set()
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            cleaning.set()
+            await told_again.wait()
+            log.append("cleaned up")
+
+    awaited = loop_thread.submit(unit(), contextvars.copy_context())
+    wait_for(waits)
+    awaited.cancel()
+    wait_for(cleaning)
+    awaited.cancel()
+    loop_thread.loop.call_soon_threadsafe(told_again.set)
+    with pytest.raises(asyncio.CancelledError):
+        awaited.result()
+    assert log == ["cleaned up"]
+
+
 def test_what_is_submitted_to_a_closed_loop_is_as_good_as_cancelled(loop_thread):
     """And its coroutine closed, so that Python does not warn."""
     assert loop_thread.close(PATIENCE_S)
@@ -279,6 +303,9 @@ def test_what_is_cancelled_before_it_begins_never_does(loop_thread):
 def test_closing_gives_up_a_loop_that_is_blocked(loop_thread, recwarn, caplog):
     """The unit sleeps in its coroutine: the thread is left behind, ends later, and leaves no open loop and no warning."""
     waits, free = threading.Event(), threading.Event()
+    gc.collect()  # what other tests have left to be warned of
+    recwarn.clear()
+    caplog.clear()
 
     async def blocks():
         waits.set()

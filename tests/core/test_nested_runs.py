@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qp_core import PluginError, QuantumPartitioner
+from qp_core import PluginError, QuantumPartitioner, UnitState
 from qp_plugins.executors.aio import AsyncExecutor
 from qp_plugins.executors.sequential import SequentialExecutor
 from qp_plugins.executors.threads import ThreadExecutor
@@ -331,11 +331,11 @@ def test_cancelling_a_run_cancels_what_is_nested_in_it(outer, inner):
         made = QuantumPartitioner()
 
         def function(ctx):
-            results.append(innermost.execute({}, inner, 1))
+            results.append(innermost.execute({}, inner, 1, grace=PATIENCE_S))
             return 0
 
         made.add_unit(function)
-        return made, {"execution_mode": "thread"}
+        return made, {"execution_mode": "thread", "grace": PATIENCE_S}
 
     watched = Watched(mode_of(outer))
     partitioner = QuantumPartitioner(max_workers=1)
@@ -353,10 +353,9 @@ def test_cancelling_a_run_cancels_what_is_nested_in_it(outer, inner):
     canceller.join(PATIENCE_S)
     assert states_of(result)["later"] == "canceled"
     assert result.report.stopped == "enough"
-    for _ in range(1_000):
-        if results:
-            break
-        threading.Event().wait(0.01)
+    ends = time.monotonic() + PATIENCE_S
+    while not results and time.monotonic() < ends:
+        time.sleep(0.01)
     # A coroutine is cancelled too, and so stops the run that it awaits by itself.
     assert results[0].report.stopped in ({"enough", "canceled"} if outer == "coroutine" else {"enough"})
     assert sum(state == "canceled" for state in states_of(results[0]).values()) == 9
@@ -423,15 +422,23 @@ def test_a_run_that_begins_in_a_unit_of_a_cancelled_run_does_not_run(mode):
 
 @in_parallel_modes
 def test_fail_fast_outside_stops_what_is_nested(mode):
-    """A unit beside fails while the inner run goes on; that would take a second."""
-    inside, results = threading.Event(), []
+    """A unit beside fails while the inner run goes on: its first unit does not end before that run is stopped."""
+    inside, stopped, results = threading.Event(), threading.Event(), []
+
+    class Watch:
+        """Hears of the end of what had not begun."""
+
+        def qp_unit_finished(self, event):
+            """Let the first one end."""
+            if event.state is UnitState.CANCELED:
+                stopped.set()
 
     def leaf(ctx):
         inside.set()
-        time.sleep(0.001)
+        wait_for(stopped)
 
     def around(ctx):
-        results.append(wide(leaf, 1_000).execute({}, "thread", 1))
+        results.append(wide(leaf, 10).execute({}, "thread", 1, telemetry=[Watch()]))
 
     def fails(ctx):
         wait_for(inside)

@@ -297,7 +297,8 @@ def test_when_too_many_units_hang_the_run_is_halted(mode, clock, hanging, monkey
     for number in range(10):
         partitioner.add_unit(hanging, name=f"hangs{number}", timeout=5)
     result = partitioner.execute({}, mode)
-    assert Counter(states_of(result).values()) == {"timeout": 3, "canceled": 7}
+    # A fourth may have begun in the moment between the last giving up, which makes room for a worker, and the halt.
+    assert Counter(states_of(result).values()) in ({"timeout": 3, "canceled": 7}, {"timeout": 4, "canceled": 6})
     assert result.report.stopped == "too many units could not be stopped"
 
 
@@ -305,16 +306,16 @@ def test_when_too_many_units_hang_the_run_is_halted(mode, clock, hanging, monkey
 def test_units_that_hang_but_end_are_not_too_many(mode, clock, monkeypatch):
     """Given up, they end soon after: ten of them, with a limit of three."""
     monkeypatch.setattr(Crew, "most_abandoned", 3)
-    free = [threading.Event() for _ in range(10)]
-    ended = [threading.Event() for _ in range(10)]
+    free, threads = [threading.Event() for _ in range(10)], []
 
     def unit(number, ctx):
-        for earlier in range(number):  # given up before: let it go, and see it end
+        for earlier in range(number):  # given up before: let it go, and see its thread end
             free[earlier].set()
-            wait_for(ended[earlier])
+            threads[earlier].join(PATIENCE_S)
+            assert not threads[earlier].is_alive()
+        threads.append(threading.current_thread())
         clock.advance(10)
         wait_for(free[number])
-        ended[number].set()
 
     partitioner = QuantumPartitioner(max_workers=1, clock=clock)
     for number in range(10):
@@ -328,6 +329,7 @@ def test_units_that_hang_but_end_are_not_too_many(mode, clock, monkeypatch):
 # ---- coroutines
 
 
+@pytest.mark.usefixtures("patient")
 @in_every_mode
 @pytest.mark.parametrize("kind", ["coroutine_function", "returns_a_coroutine"])
 def test_a_coroutine_that_runs_out_of_time_is_cancelled(mode, kind, clock):
@@ -357,9 +359,9 @@ def test_a_coroutine_that_swallows_its_cancellation_is_reported_as_still_running
     partitioner.add_unit(waiting, name="waits", timeout=5)
     partitioner.add_unit(lambda ctx: "beside", name="beside")
     result = partitioner.execute({}, mode)
+    wait_for(waiting.cancelled)
     waiting.free.set()
     assert states_of(result) == {"waits": "timeout", "beside": "completed"}
-    assert waiting.cancelled.is_set()
     assert result.report.abandoned == ("waits",)
 
 
@@ -381,6 +383,7 @@ def test_a_coroutine_that_ends_well_though_cancelled_has_run_out_of_time_all_the
     assert result == {}
 
 
+@pytest.mark.usefixtures("patient")
 @in_every_mode
 def test_a_coroutine_may_clean_up_when_its_time_is_up(mode, clock):
     """With further awaits."""
@@ -400,6 +403,7 @@ def test_a_coroutine_may_clean_up_when_its_time_is_up(mode, clock):
     assert log == ["cleaned up"]
 
 
+@pytest.mark.usefixtures("patient")
 @in_every_mode
 def test_a_cancelled_coroutine_is_followed_by_another_attempt(mode, clock):
     """The first waits for ever, the second does not."""
@@ -416,6 +420,7 @@ def test_a_cancelled_coroutine_is_followed_by_another_attempt(mode, clock):
     assert waiting.cancelled.is_set()
 
 
+@pytest.mark.usefixtures("patient")
 @in_parallel_modes
 def test_coroutines_that_could_be_stopped_are_never_too_many(mode, clock, monkeypatch):
     """Twenty run out of time, with a limit of three for those that cannot be stopped."""
@@ -523,7 +528,7 @@ def test_a_unit_that_ends_as_its_time_is_up_is_settled_once(mode, coroutines):
     rng = random.Random(11)  # noqa: S311 - a test's choice, not a secret
     seen = Counter()
     for _ in range(12):
-        partitioner = QuantumPartitioner(max_workers=4)
+        partitioner, over = QuantumPartitioner(max_workers=4), threading.Event()
         for number in range(16):
             takes_s = rng.uniform(0.0005, 0.0025)
 
@@ -544,8 +549,12 @@ def test_a_unit_that_ends_as_its_time_is_up_is_settled_once(mode, coroutines):
                 retry=AT_ONCE,
                 metadata={"fallback_value": "fallback"} if rng.random() < 0.2 else None,
             )
+        # However busy the machine is, one ends in time, and one does not.
+        partitioner.add_unit(lambda ctx: 16, name="u16")
+        partitioner.add_unit(lambda ctx, over=over: over.wait(PATIENCE_S), name="u17", timeout=0.0015)
         recorder = Recorder()
         result = partitioner.execute({}, mode, telemetry=[recorder] if rng.random() < 0.5 else [])
+        over.set()
         states = states_of(result)
         seen.update(states.values())
         for name, unit in partitioner.units.items():
@@ -653,17 +662,25 @@ def test_a_unit_that_was_only_handed_out_when_the_deadline_passed_never_begins(l
 PROGRAM = """
     import sys, threading
     from qp_core import QuantumPartitioner
+    from qp_core.testing import FakeClock
+
+    clock = FakeClock()
+
+    def hangs(ctx):
+        clock.advance(10)
+        threading.Event().wait()
 
     async def coroutine(ctx):
+        clock.advance(1000)
         threading.Event().wait()  # blocks its loop, so that not even a cancellation reaches it
 
-    partitioner = QuantumPartitioner(max_workers=2)
-    partitioner.add_unit(lambda ctx: threading.Event().wait(), name="hangs", timeout=0.05)
+    partitioner = QuantumPartitioner(max_workers=2, clock=clock)
+    partitioner.add_unit(hangs, name="hangs", timeout=5)
     partitioner.add_unit(lambda ctx: "beside", name="beside")
     mode, kind = sys.argv[1:]
     if kind == "coroutine":
-        partitioner.add_unit(coroutine, name="blocks")
-    result = partitioner.execute({}, mode, deadline=0.3 if kind == "coroutine" else None)
+        partitioner.add_unit(coroutine, ["beside"], "blocks")
+    result = partitioner.execute({}, mode, deadline=500 if kind == "coroutine" else None)
     print(result, sorted(result.report.abandoned))
 """
 
