@@ -42,7 +42,8 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
             replaced[number] = signal.signal(number, handler)
     if waits:
         # Where Ctrl-C is ignored, as in what a shell runs in the background, no handler raises anything either.
-        run.stopping.guarded = signal.SIGINT in replaced or signal.getsignal(signal.SIGINT) in {signal.SIG_IGN, signal.SIG_DFL}
+        raises_nothing = signal.getsignal(signal.SIGINT) in {signal.SIG_IGN, signal.SIG_DFL}
+        run.stopping.guarded = signal.SIGINT in replaced or raises_nothing
     try:
         yield
     finally:

@@ -6,8 +6,8 @@
 import gc
 import logging
 import os
-import sys
 import signal
+import sys
 import threading
 import time
 

@@ -351,9 +351,9 @@ def test_an_observer_that_hangs_does_not_keep_the_user_for_ever(tmp_path, mode):
 
         def noted(run):
             note_signal(run)
-            if run.signals == 2:
+            if run.stopping.signals == 2:
                 clock.ahead_s = 1000.0  # it should have gone long since
-            say(noted=run.signals)
+            say(noted=run.stopping.signals)
 
         def hangs(unit_id, value):
             say(begun="observer")
