@@ -28,7 +28,7 @@ from qp_core.ledger import Ledger
 from qp_core.plan import ExecutionPlan
 from qp_core.report import ExecutionResult, RunReport
 from qp_core.settlement import Policies, Settlement
-from qp_core.stopping import LAST_MOMENT_S, Stopping
+from qp_core.stopping import Stopping
 from qp_core.telemetry import Listeners, RunFinished, RunStarted
 from qp_core.vocabulary import UnitId, UnitState
 
@@ -399,7 +399,7 @@ class Run:
             problem = f"returned before the run was over (still running: {name_list(still)})"
             self.stopping.break_off(PluginError(self.options.mode, "Executor.run", problem))
         self._frontier.disband()
-        self._attempts.dismiss(LAST_MOMENT_S)
+        self._attempts.dismiss(self.stopping.last_moment_s)
         self.stopping.end()
         for number, worker in self._crew.given_up:
             if worker.is_busy:
@@ -407,7 +407,7 @@ class Run:
                 if isinstance(error, UnitTimeoutError):
                     error.abandoned = True  # it was told to stop, and did not
                 self._ledger.note(number, abandoned=True)
-        self._attempts.close(LAST_MOMENT_S)
+        self._attempts.close(self.stopping.last_moment_s)
         report = RunReport.of(
             self._ledger,
             self._zero,

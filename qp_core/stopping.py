@@ -17,9 +17,6 @@ from qp_core.ledger import CANCELED, TIMEOUT
 from qp_core.plan import ExecutionPlan
 from qp_core.settlement import Settlement
 
-LAST_MOMENT_S = 0.15
-"""How long cancelled tasks have to end by themselves before their units are given up."""
-
 _PATIENCE = 2  # signals that are answered by winding the run up
 _WINDING_UP_S = 1.0  # how long that may take, beside the grace
 
@@ -46,6 +43,9 @@ class Stopping:
         signals: How often Ctrl-C or SIGTERM came.
         guarded: Whether these are told to the run; if not, a KeyboardInterrupt may come out of any unit in the main thread.
     """
+
+    last_moment_s = 0.15
+    """How long cancelled tasks have to end by themselves before their units are given up."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Stopping:
     def _stop_and_give_up(self) -> None:
         self._stop_running()
         # Tasks that were cancelled may end by themselves; threads can make no use of the time.
-        moment = LAST_MOMENT_S if self._stop is not None else 0.0
+        moment = self.last_moment_s if self._stop is not None else 0.0
         give_up = functools.partial(self._give_up_running, "the run was interrupted")
         self._timers.add(self._clock.now() + moment, give_up)
 

@@ -60,13 +60,13 @@ def engine_threads():
 
 
 @pytest.fixture
-def patient(monkeypatch):
+def unhurried(monkeypatch):
     """Runs that wait as long as it takes for cancelled coroutines to end, where they give them a moment in earnest.
 
     For tests of coroutines that do end: on a machine that is busy for that moment, they would be reported as left behind, and rightly.
     """
     for moment in (
-        "qp_core.run._LAST_MOMENT_S",
+        "qp_core.stopping.Stopping.last_moment_s",
         "qp_plugins.executors.threads._MOMENT_S",
         "qp_plugins.executors.aio._MOMENT_S",
     ):

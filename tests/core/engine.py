@@ -9,8 +9,6 @@ import attrs
 import pytest
 
 from qp_core import QuantumPartitioner
-from qp_core import run as run_module
-from qp_plugins.executors import aio, threads
 
 PATIENCE_S = 60
 """How long threads wait for each other; only ever spent by a test that fails."""
@@ -137,16 +135,6 @@ def steps_of(work):
         sys.settrace(before)
         gc.enable()
     return count
-
-
-def unhurried(monkeypatch):
-    """Have runs wait as long as it takes for what was told to end, and does.
-
-    On a machine that stands still, the moments that they give it may pass before it comes to that. Not for tests with units that go on
-    all the same: these would be waited for.
-    """
-    for module, moment in ((run_module, "_LAST_MOMENT_S"), (threads, "_MOMENT_S"), (aio, "_MOMENT_S")):
-        monkeypatch.setattr(module, moment, PATIENCE_S)
 
 
 def wait_for(event):

@@ -347,7 +347,7 @@ class Waiting:
         assert report.units["never"].state in {UnitState.CANCELED, UnitState.SKIPPED}
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_this_process
 def test_cancelling_the_awaiting_task_cancels_the_run(mode):
     """CancelledError comes out when the run is over: its coroutine has seen it too, and no task is left."""
@@ -367,7 +367,7 @@ def test_cancelling_the_awaiting_task_cancels_the_run(mode):
     assert waiting.cancelled == ([True] if mode == "async" else [])
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("mode", ["thread", "async"])
 def test_cancelling_twice_ends_the_run_at_once(mode):
     """Though the grace is an hour."""

@@ -20,7 +20,6 @@ from tests.core.engine import (
     in_every_mode,
     in_parallel_modes,
     states_of,
-    unhurried,
     wait_for,
 )
 
@@ -487,11 +486,11 @@ def test_units_that_run_when_a_run_is_interrupted_get_the_grace(mode):
 @in_parallel_modes
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 @pytest.mark.parametrize("how", ["after_the_grace", "at_once"])
-def test_units_that_outlast_the_grace_are_stopped_or_given_up(mode, kind, how, monkeypatch):
+def test_units_that_outlast_the_grace_are_stopped_or_given_up(mode, kind, how, request):
     """At once where it is interrupted twice: coroutines are cancelled, functions reported as still running."""
     begun, hanging = threading.Event(), Hanging()
     if kind == "coroutine":
-        unhurried(monkeypatch)
+        request.getfixturevalue("unhurried")
 
     def function(ctx):
         begun.set()

@@ -1091,6 +1091,7 @@ class Stopped:
 
     def __init__(self, *, over=False, error=None):
         self.over = over
+        self.stopping = self
         self._error = error
         self.threads, self.broken = [], []
 

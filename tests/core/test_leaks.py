@@ -141,7 +141,7 @@ def test_a_thousand_runs_leave_nothing_over(mode, way):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quiet_engine", "patient")
+@pytest.mark.usefixtures("quiet_engine", "unhurried")
 @in_this_process
 def test_a_thousand_runs_on_one_loop_leave_nothing_over(mode):
     """Awaited, streamed to the end, streamed halfway, and cancelled; on the loop itself neither."""

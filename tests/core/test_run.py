@@ -19,7 +19,6 @@ from tests.core.engine import (
     in_every_mode,
     in_parallel_modes,
     states_of,
-    unhurried,
     wait_for,
 )
 
@@ -568,10 +567,10 @@ def test_executing_again_leaves_nothing_of_the_first_time(lane, clock):
     assert states_of(first) == {"b": "skipped", "a": "failed"}
 
 
+@pytest.mark.usefixtures("unhurried")
 @in_every_lane
-def test_no_thread_is_left_when_execute_returns(lane, monkeypatch):
+def test_no_thread_is_left_when_execute_returns(lane):
     """Not a moment later: at once, fifty times."""
-    unhurried(monkeypatch)
     partitioner = lane.partitioner(dict.fromkeys("abc", answer(1)), {"c": ["a"]}, max_workers=2)
     left = []
     for _ in range(50):

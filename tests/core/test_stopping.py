@@ -489,7 +489,7 @@ def test_a_deadline_ends_what_runs_and_cancels_what_waits(mode, clock):
         hanging.free.set()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_every_mode
 @pytest.mark.parametrize("limited", [False, True], ids=["plain", "limited"])
 def test_a_deadline_cancels_coroutines(mode, limited, clock):

@@ -396,7 +396,7 @@ def test_leaving_a_stream_early_cancels_the_rest(mode):
     chain.check_stopped()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("mode", ["thread", "async"])
 def test_leaving_an_asynchronous_stream_early_cancels_the_rest(mode):
     """The same, awaited: after `aclose` all is over."""
@@ -494,7 +494,7 @@ def test_an_error_in_the_readers_loop_stops_the_run_and_comes_out():
     chain.check_stopped()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("mode", ["thread", "async"])
 def test_cancelling_the_task_that_reads_stops_the_run(mode):
     """CancelledError comes out when all is over; a second time ends it at once, though the grace is an hour."""

@@ -329,7 +329,7 @@ def test_units_that_hang_but_end_are_not_too_many(mode, clock, monkeypatch):
 # ---- coroutines
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_every_mode
 @pytest.mark.parametrize("kind", ["coroutine_function", "returns_a_coroutine"])
 def test_a_coroutine_that_runs_out_of_time_is_cancelled(mode, kind, clock):
@@ -383,7 +383,7 @@ def test_a_coroutine_that_ends_well_though_cancelled_has_run_out_of_time_all_the
     assert result == {}
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_every_mode
 def test_a_coroutine_may_clean_up_when_its_time_is_up(mode, clock):
     """With further awaits."""
@@ -403,7 +403,7 @@ def test_a_coroutine_may_clean_up_when_its_time_is_up(mode, clock):
     assert log == ["cleaned up"]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_every_mode
 def test_a_cancelled_coroutine_is_followed_by_another_attempt(mode, clock):
     """The first waits for ever, the second does not."""
@@ -420,7 +420,7 @@ def test_a_cancelled_coroutine_is_followed_by_another_attempt(mode, clock):
     assert waiting.cancelled.is_set()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried")
 @in_parallel_modes
 def test_coroutines_that_could_be_stopped_are_never_too_many(mode, clock, monkeypatch):
     """Twenty run out of time, with a limit of three for those that cannot be stopped."""

@@ -8,9 +8,6 @@ import threading
 import attrs
 import pytest
 
-import qp_core.run
-from qp_plugins.executors import aio, threads
-
 PATIENCE_S = 60
 """How long anything may take that takes a moment; only ever spent by a test that fails."""
 
@@ -28,14 +25,6 @@ class Ended:
 def patience():
     """Seconds that only a failing test waits."""
     return PATIENCE_S
-
-
-@pytest.fixture
-def unhurried(monkeypatch):
-    """Gives what was cancelled, and loops and threads that end, all the time they need, so that a busy machine makes nobody give them up."""
-    monkeypatch.setattr(qp_core.run, "_LAST_MOMENT_S", PATIENCE_S)
-    monkeypatch.setattr(aio, "_MOMENT_S", PATIENCE_S)
-    monkeypatch.setattr(threads, "_MOMENT_S", PATIENCE_S)
 
 
 @pytest.fixture
