@@ -339,7 +339,7 @@ def test_an_observer_that_hangs_does_not_keep_the_user_for_ever(tmp_path, mode):
     """Nobody can wind such a run up: once it should be gone, Ctrl-C comes out of it, and the program ends."""
     body = """
         from qp_core.clock import SystemClock
-        from qp_core.run import Run
+        from qp_core.stopping import Stopping
 
         class Clock(SystemClock):
             ahead_s = 0.0
@@ -347,20 +347,20 @@ def test_an_observer_that_hangs_does_not_keep_the_user_for_ever(tmp_path, mode):
             def now(self):
                 return time.monotonic() + self.ahead_s
 
-        clock, note_signal = Clock(), Run.note_signal
+        clock, note_signal = Clock(), Stopping.note_signal
 
-        def noted(run):
-            note_signal(run)
-            if run.stopping.signals == 2:
+        def noted(stopping):
+            note_signal(stopping)
+            if stopping.signals == 2:
                 clock.ahead_s = 1000.0  # it should have gone long since
-            say(noted=run.stopping.signals)
+            say(noted=stopping.signals)
 
         def hangs(unit_id, value):
             say(begun="observer")
             while True:
                 time.sleep(300)
 
-        Run.note_signal = noted
+        Stopping.note_signal = noted
         partitioner = QuantumPartitioner(2, clock=clock)
         partitioner.add_unit(quick, name="a")
         partitioner.add_unit(quick, ["a"], "b")
