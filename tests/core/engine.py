@@ -99,7 +99,10 @@ class Hanging:
 
 
 class Loud(str):
-    """An id that runs a line of Python wherever it is compared or looked up, so that `steps_of` counts a search through a list too."""
+    """An id that runs a line of Python wherever it is compared or looked up, so that `steps_of` counts a search through a list too.
+
+    A unit keeps a plain copy of its own id, and the ids of its dependencies as they are.
+    """
 
     __slots__ = ()
 
