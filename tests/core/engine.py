@@ -140,6 +140,15 @@ def steps_of(work):
     return count
 
 
+def said(caplog):
+    """What the library has logged so far, and nobody else: asyncio may complain of what another test has left, whenever that is collected.
+
+    Returns:
+        Messages.
+    """
+    return [record.getMessage() for record in caplog.records if record.name == "qp_core"]
+
+
 def wait_for(event):
     """Wait for another thread; fails the test where it does not come."""
     assert event.wait(PATIENCE_S), "another thread did not come"

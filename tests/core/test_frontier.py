@@ -12,7 +12,7 @@ from qp_core import ExecutionPlan, QuantumUnit
 from qp_core.budget import Budget
 from qp_core.frontier import LOST, NONE_READY, Frontier
 from qp_core.ledger import CANCELED, COMPLETED, FAILED, FREED, PENDING, RUNNING, SKIPPED, Ledger
-from tests.core.engine import PATIENCE_S, wait_for
+from tests.core.engine import PATIENCE_S, said, wait_for
 
 
 class Workers:
@@ -608,7 +608,7 @@ def test_a_worker_that_cannot_be_started_is_done_without(caplog):
     assert bench.complete("a", 0) == "b"
     assert bench.complete("b", 0) == "c"
     assert bench.complete("c", 0) == NONE_READY
-    assert [record.message for record in caplog.records] == ["no further worker can be started; going on with 1"]
+    assert said(caplog) == ["no further worker can be started; going on with 1"]
 
 
 def test_a_run_whose_first_worker_cannot_be_started_says_so():

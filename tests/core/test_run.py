@@ -18,6 +18,7 @@ from tests.core.engine import (
     in_every_lane,
     in_every_mode,
     in_parallel_modes,
+    said,
     states_of,
     wait_for,
 )
@@ -489,7 +490,7 @@ def test_without_further_threads_a_run_goes_on_with_those_it_has(monkeypatch, ca
     for _ in range(8):
         partitioner.add_unit(answer(1))
     assert partitioner.execute({}, "thread").ok
-    assert "no further worker can be started; going on with 1" in caplog.messages
+    assert said(caplog) == ["no further worker can be started; going on with 1"]
     assert len(started) == 2
 
 
@@ -785,7 +786,7 @@ def test_the_log_names_failed_units_once(caplog):
     partitioner.add_unit(fail, name="worse")
     partitioner.add_unit(answer(1), ["bad"], "skipped")
     partitioner.execute({}, "thread")
-    assert caplog.messages == ["2 of 3 units failed: 'bad', 'worse'; 1 skipped because of them"]
+    assert said(caplog) == ["2 of 3 units failed: 'bad', 'worse'; 1 skipped because of them"]
 
 
 def test_a_run_in_which_all_is_well_says_nothing(caplog):
@@ -793,7 +794,7 @@ def test_a_run_in_which_all_is_well_says_nothing(caplog):
     partitioner = QuantumPartitioner()
     partitioner.add_unit(answer(1))
     partitioner.execute({}, "thread")
-    assert caplog.messages == []
+    assert said(caplog) == []
 
 
 @in_every_mode
