@@ -105,11 +105,15 @@ def test_a_function_that_returns_a_coroutine_is_awaited_on_the_loop():
 
 
 def test_a_coroutine_has_a_task_of_its_own_while_it_waits():
-    """`asyncio.timeout`, task groups and `current_task` work as they always do."""
-    tasks = []
+    """`asyncio.timeout`, task groups and `current_task` work as they always do.
+
+    All five wait at the same time: the task of one that waits no more may go on with another.
+    """
+    tasks, all_wait = [], asyncio.Barrier(5)
 
     async def unit(ctx):
         tasks.append(asyncio.current_task())
+        await all_wait.wait()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
                 await asyncio.Event().wait()
