@@ -75,7 +75,7 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
         A connection that cannot write, for any thread.
 
     Raises:
-        IndexMissingError: There is none.
+        IndexMissingError: There is none, or another program is just about to make one.
         IndexUnusableError: There is a file of that name that is no index of this version.
     """
     path = folder / FILE_NAME
@@ -90,6 +90,8 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
         connection = _connected(uri, uri=True)
         try:
             connection.execute("PRAGMA query_only = ON")
+            if _is_new(connection):
+                raise IndexMissingError(str(folder))  # noqa: TRY301 - the connection is closed as for any other error
             _check(folder, connection)
         except BaseException:
             connection.close()
@@ -138,7 +140,7 @@ def _prepared(folder: Path, *, rebuild: bool = False) -> sqlite3.Connection:
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
-        is_new = not connection.execute("PRAGMA user_version").fetchone()[0] and not _table_names(connection)
+        is_new = _is_new(connection)
         if not is_new and not rebuild:
             _check(folder, connection)
         if not is_new and rebuild:
@@ -157,8 +159,12 @@ def _prepared(folder: Path, *, rebuild: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _table_names(connection: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+def _is_new(connection: sqlite3.Connection) -> bool:
+    """Whether nobody has written anything yet."""
+    version, n_tables = connection.execute(
+        "SELECT user_version, (SELECT count(*) FROM sqlite_master WHERE type = 'table') FROM pragma_user_version"
+    ).fetchone()
+    return not version and not n_tables
 
 
 def _check_application(folder: Path, connection: sqlite3.Connection) -> None:

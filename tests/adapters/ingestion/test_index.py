@@ -216,6 +216,23 @@ def test_no_index_says_how_to_make_one(index_dir):
     assert not index_dir.exists()
 
 
+def test_an_index_that_is_just_being_made_is_missing_still(index_dir):
+    """The file is there before its tables are; whoever asks in between is not told of another program's database."""
+    index_dir.mkdir()
+    (index_dir / FILE_NAME).touch()
+    with pytest.raises(IndexMissingError):
+        PassageIndex.read(index_dir)
+    with closing(sqlite3.connect(index_dir / FILE_NAME, isolation_level=None)) as maker:
+        maker.execute("PRAGMA journal_mode = WAL")
+        maker.execute("BEGIN IMMEDIATE")
+        maker.execute("CREATE TABLE run (number INTEGER NOT NULL)")
+        with pytest.raises(IndexMissingError):
+            PassageIndex.read(index_dir)
+        maker.execute("ROLLBACK")
+    PassageIndex.create(index_dir).close()
+    PassageIndex.read(index_dir).close()
+
+
 def _text_file(path):
     path.write_text("this is no database " * 100)
 
