@@ -8,7 +8,7 @@ from typing import Any, Generic, Unpack
 
 from qp_core.cache import Cache
 from qp_core.clock import Clock
-from qp_core.errors import DuplicateUnitError, ExecutionError
+from qp_core.errors import DuplicateUnitError, ExecutionError, shown
 from qp_core.interrupt import Leave, signals_of
 from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_list, checked_workers
 from qp_core.plan import ExecutionPlan
@@ -20,6 +20,7 @@ from qp_core.telemetry import UnitFinished
 from qp_core.unit import NOTHING_YET, Outcome, QuantumUnit, RetryPolicy
 from qp_core.vocabulary import ExecutionMode, R, T, UnitFunction, UnitId, UnitState
 
+_CALLBACKS = ("on_unit_start", "on_unit_complete", "on_unit_error")
 _LEFT = "canceled"
 """Why a run was stopped that nobody waits for any more."""
 
@@ -485,8 +486,8 @@ class QuantumPartitioner(Generic[T, R]):
     def _launched(self, context: T, options: ExecuteOptions, *observers: object) -> Launch:
         plugins = self._installed_plugins()
         listening = [(type(one).__name__, one) for one in observers]
-        if self.on_unit_start or self.on_unit_complete or self.on_unit_error:
-            calls = (self.on_unit_start, self.on_unit_complete, self.on_unit_error)
+        calls = [_checked_callback(name, getattr(self, name)) for name in _CALLBACKS]
+        if any(call is not None for call in calls):
             listening.append(("callbacks", plugins.make("observers", "callbacks", *calls)))
         launcher = Launcher(
             plugins=plugins,
@@ -552,6 +553,13 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
     def cache_misses(self) -> int:
         """How many results were looked for in vain."""
         return self.cache.stats()["misses"]
+
+
+def _checked_callback(name: str, given: object) -> object:
+    if given is not None and not callable(given):
+        msg = f"{name} is {shown(given)}, which cannot be called; give a function, or None"
+        raise TypeError(msg)
+    return given
 
 
 def _start(thread: threading.Thread, over: threading.Event) -> None:

@@ -14,7 +14,7 @@ import attrs
 
 from qp_core import graph
 from qp_core.errors import CircularDependency, CircularDependencyError, GraphError, missing_dependency, shown
-from qp_core.unit import QuantumUnit, checked_dependencies, durations
+from qp_core.unit import QuantumUnit, durations
 from qp_core.vocabulary import UnitId
 
 PLAN_SCHEMA = 1
@@ -86,7 +86,6 @@ class ExecutionPlan:
             GraphError: What stands under an id is no unit, or one of another id.
             MissingDependencyError: A unit names a dependency that is not there.
             CircularDependency: Units wait for each other; raised as the class given.
-            TypeError: A unit's dependencies have been made something that is no list of ids.
         """
         index = {unit_id: number for number, unit_id in enumerate(units)}
         nodes = tuple(units.values())
@@ -306,7 +305,7 @@ def _raise_no_unit(units: Mapping[UnitId, object]) -> NoReturn:
 
 
 def _raise_missing(unit: AnyUnit, index: Mapping[UnitId, int]) -> NoReturn:
-    dependencies: list[object] = [*checked_dependencies(unit.id, unit.dependencies)]  # whatever the annotation says
+    dependencies: list[object] = [*unit.dependencies]  # a list may have been changed in place
     for dependency in dependencies:
         if not isinstance(dependency, str) or dependency not in index:
             raise missing_dependency(unit.id, dependency, index)

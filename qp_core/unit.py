@@ -165,7 +165,7 @@ def _checked_function(unit_id: UnitId, function: Any) -> Any:
     return function
 
 
-def checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
+def _checked_dependencies(unit_id: UnitId, dependencies: Iterable[UnitId]) -> list[UnitId]:
     """Check how a unit's dependencies were given; whether there are such units, the plan finds out.
 
     Returns:
@@ -262,7 +262,7 @@ class QuantumUnit(Generic[T, R]):
 
     id: UnitId = attrs.field(on_setattr=lambda _unit, _field, unit_id: _checked_id(unit_id))
     function: UnitFunction[R] = attrs.field(on_setattr=_by(_checked_function))
-    dependencies: list[UnitId] = attrs.field(on_setattr=_by(checked_dependencies))
+    dependencies: list[UnitId] = attrs.field(on_setattr=_by(_checked_dependencies))
     timeout: float | None = attrs.field(on_setattr=_by(_checked_timeout))
     retries: int = attrs.field(on_setattr=_by(_checked_retries))
     priority: float = attrs.field(on_setattr=_by(_checked_priority))
@@ -296,7 +296,7 @@ class QuantumUnit(Generic[T, R]):
         called: object = function  # whatever the annotation says
         _set_function(self, called if callable(called) else _checked_function(id, called))
         listed = type(dependencies) is list or type(dependencies) is tuple
-        _set_dependencies(self, list(dependencies) if listed else checked_dependencies(id, dependencies))
+        _set_dependencies(self, list(dependencies) if listed else _checked_dependencies(id, dependencies))
         _set_timeout(self, None if timeout is None else _checked_timeout(id, timeout))
         _set_retries(self, retries if type(retries) is int and retries >= 0 else _checked_retries(id, retries))
         _set_priority(self, priority if type(priority) is int else _checked_priority(id, priority))

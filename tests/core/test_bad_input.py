@@ -496,6 +496,19 @@ def test_observers_are_a_list(watched, given, text):
     watched.still_works()
 
 
+@every_way
+@pytest.mark.parametrize("name", ["on_unit_start", "on_unit_complete", "on_unit_error"])
+@pytest.mark.parametrize("given", [3, "", [], False], ids=repr)
+def test_a_callback_that_cannot_be_called(watched, way, name, given):
+    """It is told before anything runs, also where it counts as nothing."""
+    setattr(watched.partitioner, name, given)
+    with pytest.raises(TypeError) as raised:
+        way(watched.partitioner, {})
+    assert str(raised.value) == f"{name} is {given!r}, which cannot be called; give a function, or None"
+    setattr(watched.partitioner, name, None)
+    watched.still_works()
+
+
 # ---- contexts
 
 
