@@ -1,8 +1,7 @@
-"""Run: how one unit is tried — cache, call, await, time limit, fallback — in a thread, or as a job for a pool.
+"""Run: the steps in which one unit is tried — cache, begin, time limit, outcome, fallback — whoever calls it.
 
-Three ways to call (the third, on an event loop, is `attempt_async`), one way to end: what an outcome means is `settlement`'s. The
-loop over plain units in a thread is written for speed, since its cost is paid by every unit of every graph; whatever a unit
-does not ask for it does not pass.
+Three ways to call (in a thread or as a job for a pool: `attempt_thread`; on an event loop: `attempt_async`), one way to end: what an
+outcome means is `settlement`'s. Whatever a unit does not ask for it does not pass.
 
 An attempt that runs out of time is ended by the coordinator, which only takes the unit from its worker: whether a fallback
 stands in is found out by the worker that the unit is passed on to, since that may take long. Whatever the first worker still does
@@ -23,15 +22,13 @@ from qp_core.cache import MISS, Cache, UncacheableError
 from qp_core.clock import Clock, Timer, Timers
 from qp_core.context import ContextHome, ExecutionContext
 from qp_core.crew import Crew, Worker
-from qp_core.errors import PluginError, UnitTimeoutError, WorkerLostError, told
+from qp_core.errors import PluginError, UnitTimeoutError, told
 from qp_core.fallback import Substitute
 from qp_core.frontier import LOST, Frontier
-from qp_core.job import Job, JobOutcome
 from qp_core.ledger import CANCELED, FAILED, TIMEOUT, Ledger
 from qp_core.settlement import AnyUnit, Policies, Settlement, add_note
 from qp_core.stopping import Stopping
 from qp_core.telemetry import Listeners, UnitStarted
-from qp_core.vocabulary import is_awaitable
 
 if TYPE_CHECKING:
     import asyncio
@@ -114,171 +111,10 @@ class Attempts:
     _closed: bool = False
     _lock: threading.Lock = attrs.Factory(threading.Lock)
 
-    # ---- in a thread
-
-    def run_ready(self, worker: Worker, number: int) -> int:
-        """Run this unit in the calling thread, then one that became ready, and so on until none is.
-
-        Args:
-            worker: The thread's.
-            number: A unit that was taken.
-
-        Returns:
-            `NONE_READY`, or `LOST` where the worker was given up with its unit.
-        """
-        nodes, now, complete = self.ledger.plan.nodes, self.clock.now, self.frontier.complete
-        home, variables, who = self.home, worker.variables, worker.number
-        new, fits, argument = ExecutionContext.__new__, self.fits, self.argument
-        plain, awaits = self.plain, worker.awaits
-        while number >= 0:
-            unit = nodes[number]
-            if not plain or unit.timeout is not None or unit.retries:
-                number = self._in_thread(worker, number, unit)
-                continue
-            context = new(ExecutionContext).bound(home, number)
-            worker.started = started = now()
-            try:
-                worker.context = context  # after `started`: who sees the one may rely on the other
-                value = variables.copy().run(unit.function, context if fits else argument)
-                kind = type(value)
-                if kind not in awaits:
-                    awaits[kind] = is_awaitable(value)
-                if awaits[kind]:
-                    value = self._await_elsewhere(worker, value)
-                worker.context = None
-            except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-                number = self._failed(worker, number, Failure(error, context, started))
-                continue
-            ended = now()
-            if context.notes is None:
-                number = complete(number, who, value, started, ended)
-            else:
-                number = self.succeeded(worker, number, value, context)
-            del value, context  # or they would live on while the next unit runs
-        return number
-
     @property
     def plain(self) -> bool:
         """Whether a unit may be all there is to an attempt: nobody listens, nothing is cached, and there is no deadline."""
         return self.cache is None and not self.listeners and not self.may_expire
-
-    def _in_thread(self, worker: Worker, number: int, unit: AnyUnit) -> int:
-        expired = self.passed_on(number)
-        if expired is not None:
-            return self._fall_back(worker, number, expired)
-        opening = self.open(worker, number, unit)
-        if isinstance(opening, int):
-            return opening
-        context, key = opening
-        if not self.announce(worker, number, unit, context):
-            return LOST
-        timer = self.limit(worker, number, unit)
-        try:
-            try:
-                value = worker.variables.copy().run(unit.function, context if self.fits else self.argument)
-                if is_awaitable(value):
-                    value = self._await_elsewhere(worker, value)
-            finally:  # before the fallback, which has all the time that it needs
-                if timer is not None:
-                    self.timers.cancel(timer)
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
-            return self._failed(worker, number, Failure(error, context, worker.started))
-        return self.succeeded(worker, number, value, context, key)
-
-    def _failed(self, worker: Worker, number: int, failure: Failure) -> int:
-        settled = self.judge(worker, number, failure)
-        if settled is None:
-            return self._fall_back(worker, number, failure)
-        return self.after(worker, settled)
-
-    def _fall_back(self, worker: Worker, number: int, failure: Failure) -> int:
-        """End a unit whose last attempt failed: with what stands in for its result, or without one."""
-        substitute = self.offered(worker, number, failure)
-        if substitute is not None and is_awaitable(substitute.value):
-            try:
-                substitute = Substitute(self._await_elsewhere(worker, substitute.value))
-            except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
-                substitute, failure = None, self.without_fallback(failure, raised)
-        return self.end(worker, number, failure, substitute)
-
-    def _await_elsewhere(self, worker: Worker, value: Awaitable[Any]) -> Any:
-        """Wait in this thread for something to be awaited, on an event loop that all such units of the run share."""
-        from qp_core.loop import LoopThread  # noqa: PLC0415 - with the first coroutine
-
-        with self._lock:
-            if self._loop_thread is None and not self._closed:
-                self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
-            thread = self._loop_thread
-        if thread is None:  # it comes too late even for the run
-            _refuse(value)
-        # Before the coroutine begins it is known what can be cancelled: else its timeout would call it unstoppable.
-        waiting = thread.submit(value, worker.variables.copy(), functools.partial(setattr, worker, "awaiting"))
-        if worker.abandoned or self.crew.stopping:  # before there was anything to cancel
-            waiting.cancel()
-        try:
-            return waiting.result()
-        except KeyboardInterrupt:  # of this thread, perhaps, and not of the coroutine
-            waiting.cancel()
-            raise
-        finally:
-            worker.awaiting = None
-
-    # ---- as a job for a pool
-
-    def job(self, worker: Worker, number: int) -> Job | int:
-        """One attempt of a unit, to be called in a pool.
-
-        Args:
-            worker: The place in the pool.
-            number: A unit that was taken.
-
-        Returns:
-            The job; or, where the unit is settled already (its result was in the cache), the next unit for this place, or `NONE_READY`;
-            or `LOST` where the place was given up.
-        """
-        unit = self.ledger.plan.nodes[number]
-        expired = self.passed_on(number)
-        if expired is not None:
-            return self._fall_back(worker, number, expired)
-        opening = self.open(worker, number, unit)
-        if isinstance(opening, int):
-            return opening
-        context, worker.key = opening
-        if not self.announce(worker, number, unit, context):
-            return LOST
-        worker.timer = self.limit(worker, number, unit)
-        return Job(unit.id, unit.function, context if self.fits else self.argument, context, worker.variables.copy())
-
-    def job_done(self, worker: Worker, number: int, outcome: JobOutcome | BaseException) -> int:
-        """Settle what a job came to.
-
-        Args:
-            worker: The place in the pool.
-            number: The unit.
-            outcome: What the job returned, or what the pool raised instead.
-
-        Returns:
-            The next unit for this place, `NONE_READY`, or `LOST` where the place was given up.
-        """
-        timer, worker.timer = worker.timer, None
-        if timer is not None:
-            self.timers.cancel(timer)
-        context = worker.context
-        if context is None:
-            return LOST
-        if isinstance(outcome, BaseException):
-            error = outcome
-            if isinstance(outcome, concurrent.futures.BrokenExecutor):
-                error = WorkerLostError(self.ledger.plan.nodes[number].id, told(outcome))
-                error.__cause__ = outcome
-            return self._failed(worker, number, Failure(error, context, worker.started))
-        worker.started = outcome.started
-        context.take_back(outcome.metrics, outcome.writes)
-        if outcome.error is None:
-            return self.succeeded(worker, number, outcome.value, context, worker.key)
-        if outcome.error.__traceback__ is None:
-            add_note(outcome.error, f"in the worker:\n{outcome.trace}")
-        return self._failed(worker, number, Failure(outcome.error, context, outcome.started))
 
     # ---- before the call
 
@@ -382,6 +218,38 @@ class Attempts:
         if not self.crew.give_up(worker, number, stoppable=awaiting is not None):
             self.stopping.cancel("too many units could not be stopped")
         self.stopping.stop_inside(worker)
+
+    # ---- while it goes on
+
+    def await_elsewhere(self, worker: Worker, value: Awaitable[Any]) -> Any:
+        """Wait in this thread for something to be awaited, on an event loop that all such units of the run share.
+
+        Returns:
+            What it gives.
+
+        Raises:
+            BaseException: What it raises.
+            KeyboardInterrupt: Ctrl-C, in this thread.
+        """
+        from qp_core.loop import LoopThread  # noqa: PLC0415 - with the first coroutine
+
+        with self._lock:
+            if self._loop_thread is None and not self._closed:
+                self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
+            thread = self._loop_thread
+        if thread is None:  # it comes too late even for the run
+            _refuse(value)
+        # Before the coroutine begins it is known what can be cancelled: else its timeout would call it unstoppable.
+        waiting = thread.submit(value, worker.variables.copy(), functools.partial(setattr, worker, "awaiting"))
+        if worker.abandoned or self.crew.stopping:  # before there was anything to cancel
+            waiting.cancel()
+        try:
+            return waiting.result()
+        except KeyboardInterrupt:  # of this thread, perhaps, and not of the coroutine
+            waiting.cancel()
+            raise
+        finally:
+            worker.awaiting = None
 
     # ---- after the call
 

@@ -1,4 +1,4 @@
-"""Run: how one unit is tried on an event loop. The same steps as in a thread (`attempt`), with `await` where those block.
+"""Run: how one unit is tried on an event loop. The same steps as in a thread (`attempt_thread`), with `await` where those block.
 
 A worker is a task that runs one unit after another. A plain coroutine is awaited right in that task: only where it waits is another
 task made, for the next unit. What blocks, or may have to be stopped, is started beside it: coroutines in a task, functions in

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from qp_core import attempt_thread
 from qp_core.attempt import Attempts, OffLoop, is_cancellation
 from qp_core.budget import Budget, Unbounded
 from qp_core.cache import Cache
@@ -301,7 +302,7 @@ class Run:
         """Run units in this thread until the run is over, sleeping while none is ready."""
         try:
             number = self._frontier.take_or_sleep(worker.number)
-            while number >= 0 and self._attempts.run_ready(worker, number) != LOST:
+            while number >= 0 and attempt_thread.run_ready(self._attempts, worker, number) != LOST:
                 number = self._frontier.take_or_sleep(worker.number)
         except BaseException as error:  # noqa: BLE001 - nothing may be lost in a thread; `finish` raises it
             self.stopping.break_off(error)
@@ -313,7 +314,7 @@ class Run:
             while not self._over:
                 number = self._frontier.take(worker.number)
                 if number >= 0:
-                    self._attempts.run_ready(worker, number)
+                    attempt_thread.run_ready(self._attempts, worker, number)
                 else:
                     self._attend_once()
         except BaseException as error:  # `finish` raises it, after the report is made
@@ -356,15 +357,15 @@ class Run:
         return number
 
     def job(self, worker: Worker, number: int) -> Job | int:
-        """One attempt of a unit, to be called in a pool; see `Attempts.job`. The place leaves where nothing is ready for it."""
-        job = self._attempts.job(worker, number)
+        """One attempt of a unit, to be called in a pool; see `attempt_thread.job`. The place leaves where nothing is ready for it."""
+        job = attempt_thread.job(self._attempts, worker, number)
         if job == NONE_READY:
             self._crew.leave(worker)
         return job
 
     def job_done(self, worker: Worker, number: int, outcome: JobOutcome | BaseException) -> int:
-        """Settle what a job came to; see `Attempts.job_done`. The place leaves where nothing is ready for it."""
-        following = self._attempts.job_done(worker, number, outcome)
+        """Settle what a job came to; see `attempt_thread.job_done`. The place leaves where nothing is ready for it."""
+        following = attempt_thread.job_done(self._attempts, worker, number, outcome)
         if following == NONE_READY:
             self._crew.leave(worker)
         return following

@@ -112,9 +112,8 @@ class TaskMap:
         self.on_task_error: Callable[[UnitId, BaseException], object] | None = None
         self._marked: dict[UnitId, Any] = {}
         self._kept: dict[UnitId, Any] | None = None
-        self._lock = (
-            threading.Lock()
-        )  # for what is kept; never held while something runs, or while the caller's code lists names
+        # For what is kept; never held while something runs, or while the caller's code lists names.
+        self._lock = threading.Lock()
         self.mark_as_done(done, self.results)
 
     @property
