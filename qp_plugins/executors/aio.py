@@ -129,14 +129,23 @@ class _SideThreads:
                 call.future.cancel()
                 return call
             self._queued += 1
-            self._start_if_short()
+            try:
+                self._start_if_short()
+            except RuntimeError:
+                self._queued -= 1
+                raise
             self._calls.put(call)
         return call
 
     def _start_if_short(self) -> None:
         if self._queued > self._idle and len(self._threads) < self._limit:
             thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._started}", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # "can't start new thread": go on with those there are
+                if self._threads:
+                    return
+                raise
             self._threads.add(thread)
             self._started += 1
             self._idle += 1

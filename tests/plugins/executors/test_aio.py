@@ -335,6 +335,28 @@ def test_threads_beside_the_loop_end_with_the_run_also_before_a_call_that_hangs_
     assert called == []
 
 
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_no_further_thread_can_be_started_functions_run_in_those_there_are(monkeypatch, most):
+    """The unit for which there is none at all fails, and says why; the loop has its thread."""
+
+    class Scarce(threading.Thread):
+        started = 0
+
+        def start(self):
+            if "side" in self.name:
+                if Scarce.started == most:
+                    msg = "can't start new thread"
+                    raise RuntimeError(msg)
+                Scarce.started += 1
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Scarce)
+    result = wide(5, lambda ctx: ctx.unit_id, max_workers=3).execute({}, "async")
+    monkeypatch.undo()
+    assert len(result) == (5 if most else 0)
+    assert {str(error) for error in result.failed.values()} == (set() if most else {"can't start new thread"})
+
+
 def test_the_deadline_stops_coroutines(clock, unhurried, nothing_left_over):
     """Each is cancelled; none is reported as still running."""
     begun, ended = [], []
