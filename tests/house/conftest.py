@@ -34,11 +34,16 @@ def modules():
 
 
 @pytest.fixture(scope="session")
-def tracked():
-    """The files that git knows; where there is no git or no repository, the test is skipped."""
+def listed():
+    """What git knows, links included; where there is no git or no repository, the test is skipped."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S607 - whichever git there is
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S607 - whichever git there is
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"which files belong to the repository only git can say: {error}")
-    paths = [ROOT / name for name in listed.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]  # one that is being removed is listed still
+    return [ROOT / name for name in names.decode().split("\0") if name]
+
+
+@pytest.fixture(scope="session")
+def tracked(listed):
+    """The files that git knows."""
+    return [path for path in listed if path.is_file()]  # one that is being removed is listed still

@@ -236,6 +236,11 @@ def test_no_file_holds_a_registry_or_a_path_of_one_machine(tracked, root, patter
     assert found == []
 
 
+def test_no_link_is_tracked(listed, root):
+    """It leads to what another clone may not have, such as a virtual environment that several share."""
+    assert [relative(path, root) for path in listed if path.is_symlink()] == []
+
+
 def test_no_file_holds_the_path_of_this_checkout(tracked, root):
     """Wherever that is."""
     here = str(root)
