@@ -9,6 +9,7 @@ import contextlib
 import functools
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -64,6 +65,7 @@ class _Tasks:
         self._run = run
         self._loop = loop
         self._sides = sides
+        self._told: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
 
     def spawn(self) -> None:
         """Start a worker; from any thread."""
@@ -89,7 +91,9 @@ class _Tasks:
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        for task in self._run.tasks() - self._run.told():
+        # Once: whoever is stopped again (Ctrl-C after a failure, or twice) does not disturb what cleans up.
+        for task in self._run.tasks() - self._run.told() - set(self._told):
+            self._told.add(task)
             task.cancel()
 
     def _off_loop(self, call: Callable[[], Any], worker: Worker) -> "asyncio.Future[Any]":

@@ -158,6 +158,42 @@ def test_a_coroutine_is_cancelled_with_its_run(mode, limited, kind):
 
 
 @in_every_mode
+@pytest.mark.parametrize("limited", [False, True], ids=["plain", "limited"])
+def test_a_coroutine_that_cleans_up_is_not_cancelled_again_with_its_run(mode, limited):
+    """It has been told; the second time comes while it waits for the end of what it does last."""
+    runs, cleaning, log, told_again = threading.Event(), threading.Event(), [], []
+
+    async def coroutine(ctx):
+        told_again.append((asyncio.get_running_loop(), again := asyncio.Event()))
+        runs.set()
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            cleaning.set()
+            await again.wait()
+            log.append("cleaned up")
+
+    watched = Watched(mode)
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(coroutine, name="a", timeout=3 * PATIENCE_S if limited else None)
+
+    def cancel():
+        wait_for(runs)
+        watched.current.cancel()
+        wait_for(cleaning)
+        watched.current.cancel()
+        ((loop, again),) = told_again
+        loop.call_soon_threadsafe(again.set)
+
+    canceller = threading.Thread(target=cancel, daemon=True)
+    canceller.start()
+    result = partitioner.execute({}, custom_executor=watched)
+    canceller.join(PATIENCE_S)
+    assert states_of(result) == {"a": "canceled"}
+    assert log == ["cleaned up"]
+
+
+@in_every_mode
 def test_a_coroutine_that_does_not_let_itself_be_cancelled_completes(mode):
     """What it returns counts."""
     runs = threading.Event()
