@@ -14,7 +14,7 @@ import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -229,16 +229,23 @@ class Attempts:
 
         Raises:
             BaseException: What it raises.
+            CancelledError: It came too late even for the run.
+            RuntimeError: The loop's thread cannot be started.
             KeyboardInterrupt: Ctrl-C, in this thread.
         """
         from qp_core.loop import LoopThread  # noqa: PLC0415 - with the first coroutine
 
-        with self._lock:
-            if self._loop_thread is None and not self._closed:
-                self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
-            thread = self._loop_thread
+        try:
+            with self._lock:
+                if self._loop_thread is None and not self._closed:
+                    self._loop_thread = LoopThread(f"qp-{self.run_id[:8]}-loop")
+                thread = self._loop_thread
+        except RuntimeError:  # "can't start new thread"
+            _refuse(value)
+            raise
         if thread is None:  # it comes too late even for the run
             _refuse(value)
+            raise concurrent.futures.CancelledError
         # Before the coroutine begins it is known what can be cancelled: else its timeout would call it unstoppable.
         waiting = thread.submit(value, worker.variables.copy(), functools.partial(setattr, worker, "awaiting"))
         if worker.abandoned or self.crew.stopping:  # before there was anything to cancel
@@ -362,11 +369,10 @@ class Attempts:
             thread.close(grace_s)
 
 
-def _refuse(value: Awaitable[Any]) -> NoReturn:
-    """Await nothing for a worker that was given up; where it is a coroutine, nobody is to say that it was never awaited."""
+def _refuse(value: Awaitable[Any]) -> None:
+    """Do not await something; where it is a coroutine, nobody is to say that it was never awaited."""
     if isinstance(value, Coroutine):
         value.close()
-    raise concurrent.futures.CancelledError
 
 
 def _notes_of(context: ExecutionContext) -> dict[str, Any]:

@@ -79,9 +79,10 @@ class Worker:
     @property
     def is_busy(self) -> bool:
         """Whether it still runs its unit, as far as anybody can tell."""
-        if self.still_busy is not None:
-            return self.still_busy()
-        return self.task is not None and not self.task.done()
+        still_busy, task = self.still_busy, self.task  # once: the worker takes them away when its unit ends
+        if still_busy is not None:
+            return still_busy()
+        return task is not None and not task.done()
 
     def lend(self, *, bounded: bool) -> Budget | None:
         """The budget of a run that is nested in this worker's unit: the unit's own slot, shared by all that are nested in it.
@@ -187,7 +188,6 @@ class Crew:
 
     def cancel_awaiting(self) -> None:
         """Cancel the coroutines that threads wait for; those that tasks wait for are cancelled with them."""
-        self.stopping = True  # first: who begins to wait looks at this after it has said what it waits for
         with self._lock:
             workers = [worker for worker in self._workers.values() if worker.task is None]
         for worker in workers:
@@ -221,8 +221,9 @@ class Crew:
                 if len(self._stuck) >= self.most_abandoned:
                     self._stuck = [one for one in self._stuck if one.is_busy]
             too_many = len(self._stuck) >= self.most_abandoned
-        if worker.let_go is not None:
-            worker.let_go()
+        let_go = worker.let_go  # once: the worker takes it away when its unit ends, at this very moment perhaps
+        if let_go is not None:
+            let_go()
         if not gone:
             self._frontier.leave()
         return not too_many

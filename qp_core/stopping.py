@@ -146,6 +146,8 @@ class Stopping:
             nested.halt_with_inside(reason)
 
     def _stop_running(self) -> None:
+        # First: who begins to wait looks at this after it has said what it waits for, so either it is seen here or sees that it is to stop.
+        self._crew.stopping = True
         if self._stop is not None:
             self._stop()
         self._crew.cancel_awaiting()

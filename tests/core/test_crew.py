@@ -7,7 +7,7 @@ import pytest
 from qp_core import ExecutionPlan, QuantumUnit
 from qp_core.budget import Budget, Unbounded
 from qp_core.context import running
-from qp_core.crew import Crew
+from qp_core.crew import Crew, Worker
 from qp_core.frontier import Frontier
 from qp_core.ledger import Ledger
 
@@ -156,6 +156,43 @@ def test_an_idle_worker_is_not_busy():
     assert worker.is_busy
 
 
+class Vanishing:
+    """An attribute of a worker whose unit ends just after somebody has looked: from then on it is None."""
+
+    def __init__(self, value):
+        self._values = [value]
+
+    def __get__(self, worker, kind=None):
+        return self._values.pop() if self._values else None
+
+    def __set__(self, worker, value):
+        """Whatever it is set to, it is what it is."""
+
+
+class Ended:
+    """A task that is over."""
+
+    def done(self):
+        """It is."""
+        return True
+
+
+def test_a_unit_that_ends_as_its_worker_is_looked_at_breaks_nothing(monkeypatch):
+    """The worker takes away what lets its thread go, and what tells whether it is busy, without a lock."""
+    bench, let_go = Bench(), []
+    worker, number = bench.worker()
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "let_go", Vanishing(lambda: let_go.append(1)))
+        bench.crew.give_up(worker, number, stoppable=False)
+    assert let_go == [1]
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "still_busy", Vanishing(lambda: True))
+        assert worker.is_busy
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "task", Vanishing(Ended()))
+        assert not worker.is_busy
+
+
 def test_what_threads_wait_for_is_cancelled_and_what_tasks_wait_for_is_not():
     """Tasks are cancelled themselves."""
     bench = Bench()
@@ -164,7 +201,6 @@ def test_what_threads_wait_for_is_cancelled_and_what_tasks_wait_for_is_not():
     in_task.task = object()
     bench.crew.cancel_awaiting()
     assert (in_thread.awaiting.times, in_task.awaiting.times, idle.awaiting) == (1, 0, None)
-    assert bench.crew.stopping
 
 
 def test_tasks_are_those_of_all_workers_given_up_or_not():

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
 
 import pytest
 
 from qp_core import QuantumPartitioner, RunOptions, UnitState, available_cores, errors
+from qp_core.crew import Crew
+from qp_plugins.executors.aio import AsyncExecutor
 
 PATIENCE_S = 60
 
@@ -60,6 +63,78 @@ def test_what_is_awaited_after_the_run_was_stopped_is_cancelled(mode):
     partitioner.add_unit(lambda ctx: None, ["slow"], "waits")
     result = partitioner.execute({}, fail_fast=True, telemetry=[Sees()])
     assert result.report.units["slow"].state is UnitState.CANCELED
+
+
+def test_what_is_awaited_while_the_run_is_being_stopped_is_cancelled(monkeypatch):
+    """Who cancels is held up when it has cancelled what there was; meanwhile a function returns its coroutine. slow."""
+    begun, held_up, on_its_way = threading.Event(), threading.Event(), threading.Event()
+    cancel_awaiting = Crew.cancel_awaiting
+
+    def late(crew):
+        held_up.set()
+        assert on_its_way.wait(PATIENCE_S)
+        cancel_awaiting(crew)
+
+    class Later:
+        """Told of when it is awaited, also where that is cancelled before it begins."""
+
+        def __await__(self):
+            on_its_way.set()
+            yield from asyncio.sleep(PATIENCE_S).__await__()
+
+    def slow(ctx):
+        begun.set()
+        assert held_up.wait(PATIENCE_S)
+        return Later()
+
+    class Cancels(AsyncExecutor):
+        """Has another thread cancel the run when its unit has begun."""
+
+        def run(self, run):
+            def cancel():
+                assert begun.wait(PATIENCE_S)
+                run.cancel("enough")
+
+            canceler = threading.Thread(target=cancel)
+            canceler.start()
+            super().run(run)
+            canceler.join(PATIENCE_S)
+
+    class Sees:
+        """The unit may end without having been awaited."""
+
+        def qp_unit_finished(self, event):
+            on_its_way.set()
+
+    monkeypatch.setattr(Crew, "cancel_awaiting", late)
+    partitioner = QuantumPartitioner(2)
+    partitioner.add_unit(slow, name="slow")
+    result = partitioner.execute({}, custom_executor=Cancels(), telemetry=[Sees()])
+    assert result.report.units["slow"].state is UnitState.CANCELED
+
+
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_a_coroutine_for_which_no_loop_can_be_started_fails_alone(mode, monkeypatch):
+    """It is closed, so nobody complains that it was never awaited. a, b."""
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.endswith("-loop"):
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        start(thread)
+
+    async def unit(ctx):
+        return 1
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    partitioner = QuantumPartitioner(2, mode)
+    partitioner.add_unit(unit, name="a")
+    partitioner.add_unit(lambda ctx: 2, name="b")
+    result = partitioner.execute({})
+    gc.collect()
+    assert result == {"b": 2}
+    assert str(result.errors["a"]) == "can't start new thread"
 
 
 @pytest.mark.parametrize("mode", ["thread", "async"])
