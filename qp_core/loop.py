@@ -151,7 +151,11 @@ class LoopThread:
         self._lock = threading.Lock()
         self._open: set[Awaited] | None = set()  # None when the loop is closed
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # "can't start new thread"
+            self.loop.close()
+            raise
 
     @property
     def ident(self) -> int | None:

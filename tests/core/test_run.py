@@ -494,6 +494,29 @@ def test_without_further_threads_a_run_goes_on_with_those_it_has(monkeypatch, ca
     assert len(started) == 2
 
 
+def test_without_a_thread_for_its_loop_a_run_ends_and_leaves_no_loop_open(monkeypatch):
+    """Nothing ran; everything is cancelled."""
+    start, make, made = threading.Thread.start, asyncio.new_event_loop, []
+
+    def refuse(thread):
+        if thread.name.startswith("qp-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def kept():
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(asyncio, "new_event_loop", kept)
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(answer(1), name="a")
+    with pytest.raises(RuntimeError, match="new thread"):
+        partitioner.execute({}, "async")
+    assert states_of(partitioner.last_result) == {"a": "canceled"}
+    assert [loop.is_closed() for loop in made] == [True]
+
+
 def test_without_any_thread_a_run_ends_and_says_why(monkeypatch):
     """Nothing ran; everything is cancelled."""
     start = threading.Thread.start
