@@ -17,6 +17,8 @@ import pytest
 
 from qp_core import ExecutionMode, QuantumPartitioner, UnitState
 
+pytestmark = pytest.mark.usefixtures("nothing_left_over")
+
 PATIENCE_S = 20
 """How long threads wait for each other; only ever spent by a test that fails."""
 
@@ -24,20 +26,6 @@ every_mode = pytest.mark.parametrize(
     "mode", ["sequential", "thread", "async", pytest.param("process", marks=pytest.mark.slow)]
 )
 in_this_process = pytest.mark.parametrize("mode", ["sequential", "thread", "async"])
-
-
-def engine_threads():
-    """The threads of runs that are alive."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("qp-")]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_over():
-    yield
-    ends = time.monotonic() + PATIENCE_S
-    while engine_threads() and time.monotonic() < ends:
-        time.sleep(0.005)
-    assert engine_threads() == []
 
 
 async def double(ctx):

@@ -1,7 +1,6 @@
 """The ready set, looked at directly: who may run next, who is called for help, and that no unit and no wake-up is lost."""
 
 import random
-import sys
 import threading
 import time
 from collections import deque
@@ -880,15 +879,6 @@ class Crowd:
         for thread in self.threads:
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
-
-
-@pytest.fixture
-def nervous_threads():
-    """Threads take turns after a microsecond."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("nervous_threads")

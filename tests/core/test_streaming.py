@@ -10,6 +10,8 @@ import pytest
 from qp_core import MissingDependencyError, PluginError, QuantumPartitioner, UnitFinished, UnitState, UnknownNameError
 from qp_core.testing import Recorder
 
+pytestmark = pytest.mark.usefixtures("nothing_left_over")
+
 PATIENCE_S = 20
 """How long threads wait for each other; only ever spent by a test that fails."""
 
@@ -57,20 +59,6 @@ def story(mode="thread", **options):
     partitioner.add_unit(plus_one, ["bad"], "lost")
     partitioner.add_unit(fails, name="mended", metadata={"fallback_value": 9})
     return partitioner
-
-
-def engine_threads():
-    """The threads of runs that are alive."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("qp-")]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_over():
-    yield
-    ends = time.monotonic() + PATIENCE_S
-    while engine_threads() and time.monotonic() < ends:
-        time.sleep(0.005)
-    assert engine_threads() == []
 
 
 def wait_for_result(partitioner):
@@ -554,4 +542,4 @@ def test_a_thousand_streams_left_early_leave_nothing():
         for _ in range(number % 11):
             next(stream)
         stream.close()
-    # `_nothing_left_over` looks: where a unit took longer than the grace, on a machine so busy, its thread ends a little later.
+    # `nothing_left_over` looks: where a unit took longer than the grace, on a machine so busy, its thread ends a little later.

@@ -1,7 +1,6 @@
 """Never more units at once than were allowed, and with enough work that many; runs side by side do not mix."""
 
 import asyncio
-import sys
 import threading
 from collections import Counter
 
@@ -167,15 +166,6 @@ def check_shown(work, expected, partitioner, result):
     assert partitioner.failed_units == failed == set(partitioner.get_failed_units())
 
 
-@pytest.fixture
-def hasty_switching():
-    """Threads take turns as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 SHAPES = {
     "wide": of_graph([()] * 300),
     "stencil": of_graph(stencil(12, 25)),
@@ -190,7 +180,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.usefixtures("hasty_switching")
+@pytest.mark.usefixtures("nervous_threads")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("shape", SHAPES)
 @every_lane(*one_per_mode(workers=8), Lane(mode="thread", workers=2), Lane(mode="thread", workers=5, kind="mixed"))
