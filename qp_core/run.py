@@ -11,7 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -119,20 +119,17 @@ class Run:
         self.inbox: Inbox = Inbox()
         self._timers = Timers(self.clock, self.inbox)
         self._listeners = listeners or Listeners({})
-        outer = running.get()
-        # What a unit leaves behind (a task, a thread) still has its variables, but is no part of it any more.
-        is_inside = isinstance(outer, Worker) and outer.context is not None and not outer.run.over
-        around = outer if is_inside and isinstance(outer, Worker) else None
+        outer = _unit_around()
         self.budget: Budget = Unbounded() if options.max_workers is None else Budget(options.max_workers)
-        if around is not None:
-            self.budget = around.lend(bounded=options.max_workers is not None) or self.budget
+        if outer is not None:
+            self.budget = outer.lend(bounded=options.max_workers is not None) or self.budget
         self._over = False
         self._zero = self.clock.now()
         self._started_utc = self.clock.utc()
         self._ledger, self._frontier = self._laid_out(order)
         self._crew = Crew(self._frontier)
         rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        settle = Settlement(
+        self._settlement = Settlement(
             run_id=self.run_id,
             ledger=self._ledger,
             frontier=self._frontier,
@@ -143,18 +140,17 @@ class Run:
             rng=rng,
             on_failure=functools.partial(self.cancel, "fail_fast") if options.fail_fast else None,
         )
-        self._settlement = settle
         self.stopping = Stopping(
             plan=plan,
             frontier=self._frontier,
-            settlement=settle,
+            settlement=self._settlement,
             crew=self._crew,
             timers=self._timers,
             inbox=self.inbox,
             clock=self.clock,
             deadline_s=options.deadline_s,
             grace_s=options.grace_s,
-            outer=around,
+            outer=outer,
         )
         self._attempts = self._made_attempts(context, policies, cache)
 
@@ -447,6 +443,13 @@ class Run:
             raise self.stopping.broken
         if self.stopping.signals:
             raise KeyboardInterrupt
+
+
+def _unit_around() -> Worker | None:
+    """The worker in whose unit this code runs. What a unit leaves behind (a task, a thread) still has its variables, but is no part of it."""
+    outer = running.get()
+    is_inside = isinstance(outer, Worker) and outer.context is not None and not outer.run.over
+    return cast("Worker", outer) if is_inside else None
 
 
 def _bound(max_workers: int | None) -> int:
