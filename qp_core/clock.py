@@ -9,10 +9,39 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 Inbox = queue.SimpleQueue[object]
 """What a run's coordinator listens to. A SimpleQueue, because its `put` may be called from a signal handler."""
+
+AT_A_STRETCH_S = 1.0
+"""The longest that a thread sleeps without looking up: a signal that comes just before it falls asleep does not wake it, and its handler
+runs only when it wakes."""
+
+_Item = TypeVar("_Item")
+
+
+def received(messages: "queue.SimpleQueue[_Item]", timeout_s: float = math.inf) -> _Item:
+    """Wait for a message, in a thread that signals may concern.
+
+    Args:
+        messages: Where it arrives.
+        timeout_s: The longest wait in seconds; below 0 is 0.
+
+    Returns:
+        The message.
+
+    Raises:
+        queue.Empty: The time is up.
+    """
+    left_s = max(timeout_s, 0.0)
+    ends = time.monotonic() + left_s
+    while left_s > AT_A_STRETCH_S:
+        try:
+            return messages.get(timeout=AT_A_STRETCH_S)
+        except queue.Empty:
+            left_s = ends - time.monotonic()
+    return messages.get(timeout=max(left_s, 0.0))
 
 
 class Clock(Protocol):
@@ -60,8 +89,7 @@ class SystemClock:
             The message, or None when the time is up.
         """
         try:
-            # Past threading.TIMEOUT_MAX the queue would raise OverflowError; a day is as good as longer: the caller looks again.
-            return inbox.get(timeout=None if timeout_s is None else min(max(timeout_s, 0.0), 86_400.0))
+            return received(inbox, math.inf if timeout_s is None else timeout_s)
         except queue.Empty:
             return None
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Unpack
 
 from qp_core.cache import Cache
-from qp_core.clock import Clock
+from qp_core.clock import AT_A_STRETCH_S, Clock, received
 from qp_core.errors import DuplicateUnitError, ExecutionError, shown
 from qp_core.interrupt import Leave, signals_of
 from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_list, checked_workers
@@ -302,17 +302,17 @@ class QuantumPartitioner(Generic[T, R]):
         with signals_of(run, waits=False):
             try:
                 _start(thread, over)  # in here, for Ctrl-C may come while it waits for the thread to begin
-                while (end := ends.get()) is not None:
+                while (end := received(ends)) is not None:
                     yield end.unit_id, end
             finally:
                 leave = Leave(run, _LEFT)
                 try:
                     if not over.is_set():
                         leave()
-                    over.wait()  # not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended
+                    _await(over)
                 except KeyboardInterrupt:  # again: at once
                     leave()
-                    over.wait()
+                    _await(over)
                     raise
                 finally:
                     if thread.ident is not None:
@@ -568,6 +568,12 @@ def _start(thread: threading.Thread, over: threading.Event) -> None:
     except RuntimeError:  # "can't start new thread": nobody will say that it is over
         over.set()
         raise
+
+
+def _await(over: threading.Event) -> None:
+    # Not by joining: where Ctrl-C interrupts that, Python 3.11 believes that the thread has ended.
+    while not over.wait(AT_A_STRETCH_S):
+        pass
 
 
 class _Feed:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from qp_core.cache import MISS, Cache
-from qp_core.clock import Inbox
+from qp_core.clock import Inbox, received
 from qp_core.context import ExecutionContext
 from qp_core.errors import PluginError
 from qp_core.executor import Executor
@@ -92,7 +92,7 @@ class FakeClock:
             The message, or None.
         """
         if timeout_s is None:
-            return inbox.get()
+            return received(inbox)
         with self._lock:
             ends = getattr(self._seen, "at", self._now) + timeout_s
         look_s = 0.0

@@ -92,17 +92,62 @@ def test_the_system_clock_waits_for_ever_without_a_limit(inbox):
 
 @pytest.mark.parametrize(
     ("asked", "waits"),
-    [(None, None), (60.0, 60.0), (0.0, 0.0), (-5.0, 0.0), (1e12, 86_400.0), (float("inf"), 86_400.0)],
-    ids=["for ever", "a minute", "none left", "too late", "ages", "endless"],
+    [(None, 1.0), (60.0, 1.0), (0.25, 0.25), (0.0, 0.0), (-5.0, 0.0), (1e12, 1.0), (float("inf"), 1.0)],
+    ids=["for ever", "a minute", "a moment", "none left", "too late", "ages", "endless"],
 )
 def test_the_system_clock_asks_for_no_wait_that_cannot_be(asked, waits):
-    """A queue refuses what is below zero, or above what a lock can wait; after a day the caller looks again."""
+    """A queue refuses what is below zero, or above what a lock can wait; and nobody sleeps for long at a stretch."""
 
     class Asked:
         def get(self, timeout):
             return [timeout]
 
     assert SystemClock().wait(Asked(), asked, busy) == [waits]
+
+
+@pytest.mark.parametrize("limit", [None, 3600.0], ids=["for ever", "an hour"])
+def test_who_waits_looks_up_again_and_again(limit):
+    """What comes just before a thread falls asleep does not wake it, and a signal's handler runs only when it wakes."""
+
+    class Handler:
+        """A signal came in the moment before the first wait; its handler runs after that."""
+
+        stretches = 0
+
+        def get(self, timeout):
+            self.stretches += 1
+            if self.stretches <= 3:
+                raise queue.Empty
+            return "handled"
+
+    assert SystemClock().wait(Handler(), limit, busy) == "handled"
+    assert FakeClock().wait(Handler(), None, busy) == "handled"
+
+
+def test_the_time_is_up_also_after_many_stretches(monkeypatch):
+    """Each takes as long as it may; the last is what is left."""
+    monkeypatch.setattr("qp_core.clock.time", Passing())
+    stretches = []
+
+    class Silent:
+        def get(self, timeout):
+            stretches.append(timeout)
+            Passing.seconds += timeout
+            raise queue.Empty
+
+    assert SystemClock().wait(Silent(), 2.5, busy) is None
+    assert stretches == [1.0, 1.0, 0.5]
+
+
+class Passing:
+    """A module `time` whose time passes only while somebody waits."""
+
+    seconds = 1000.0
+
+    @classmethod
+    def monotonic(cls):
+        """Where it is."""
+        return cls.seconds
 
 
 # ---- timers
