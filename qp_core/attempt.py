@@ -124,7 +124,7 @@ class Attempts:
         Returns:
             None for a unit that is to be tried.
         """
-        # Filled before the unit is handed out again, and both under the frontier's lock: whoever takes that unit sees it.
+        # Filled before `Frontier.pass_on`, and whoever takes that unit does so under the same lock: so it is seen here.
         if not self._expired:
             return None
         with self._lock:
@@ -140,9 +140,10 @@ class Attempts:
         notes = self.ledger.notes_of(number)
         worker.falls_back = False
         worker.started = 0.0  # until it is announced
-        context = worker.context = ExecutionContext.__new__(ExecutionContext).bound(
+        context = worker.outside = ExecutionContext.__new__(ExecutionContext).bound(
             self.home, number, notes.attempts if notes.error is None else notes.attempts + 1
         )
+        worker.context = context  # after `outside`, which says that the unit has not begun
         if self.cache is None or not unit.get_metadata("cacheable", default=False):
             return context, None
         key = self._key(unit, context)
@@ -305,14 +306,18 @@ class Attempts:
         Returns:
             The substitute, whose value may still have to be awaited.
         """
-        worker.context = failure.context
-        return worker.variables.copy().run(
-            self.policies.fallback,
-            self.ledger.plan.nodes[number],
-            failure.error,
-            self.ledger.notes_of(number).attempts,
-            failure.context if self.fits else self.argument,
-        )
+        attempts = self.ledger.notes_of(number).attempts
+        worker.context, worker.outside = failure.context, None
+        try:
+            return worker.variables.copy().run(
+                self.policies.fallback,
+                self.ledger.plan.nodes[number],
+                failure.error,
+                attempts,
+                failure.context if self.fits else self.argument,
+            )
+        finally:
+            worker.outside = failure.context
 
     def without_fallback(self, failure: Failure, raised: BaseException) -> Failure:
         """What a failure comes to whose fallback failed too: it is noted on its error what that raised.

@@ -68,12 +68,12 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
                 number = await _failed(attempts, worker, number, Failure(error, context, started), off_loop)
                 ended = now()
             else:
+                worker.context = None  # before another unit is handed out, which has not begun
                 ended = now()
                 if context.notes is None:
                     number = complete(number, who, value, started, ended)
                 else:
                     number = attempts.succeeded(worker, number, value, context)
-                worker.context = None
                 del value, context  # or they would live on while the next unit runs
             if task.cancelling() or not _same(variables(), own):
                 # The unit has set context variables, or cancelled its task, which is ours. No other unit may see that: another task goes on.
@@ -90,9 +90,7 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
 
 def _same(left: contextvars.Context, right: contextvars.Context) -> bool:
     try:
-        return (
-            left == right
-        )  # costs nothing where they are the same, as they nearly always are; else it asks the values
+        return left == right  # where they are the same, as they nearly always are, it asks no value
     except Exception:  # noqa: BLE001 - a value's comparison is the user's (an array's has no truth), and only a changed one is asked
         return False
 
@@ -291,6 +289,8 @@ async def _fall_back(attempts: Attempts, worker: Worker, number: int, failure: F
     if substitute is not None and is_awaitable(substitute.value):
         try:
             task = task_of(asyncio.get_running_loop(), substitute.value, worker.variables.copy())
+            if worker.abandoned or attempts.crew.stopping:  # this worker was cancelled while it waited for the function
+                task.cancel()
             substitute = Substitute(opened(await task))
         except BaseException as raised:  # noqa: BLE001 - a fallback that fails leaves its unit failed
             substitute, failure = None, attempts.without_fallback(failure, raised)

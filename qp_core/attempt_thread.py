@@ -48,6 +48,7 @@ def run_ready(attempts: Attempts, worker: Worker, number: int) -> int:
                 value = attempts.await_elsewhere(worker, value)
             worker.context = None
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
+            worker.outside = context  # before anything is called: no signal is handled in between
             number = _failed(attempts, worker, number, Failure(error, context, started))
             continue
         ended = now()
@@ -72,10 +73,12 @@ def _in_thread(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit) -
     timer = attempts.limit(worker, number, unit)
     try:
         try:
+            worker.outside = None
             value = worker.variables.copy().run(unit.function, context if attempts.fits else attempts.argument)
             if is_awaitable(value):
                 value = attempts.await_elsewhere(worker, value)
         finally:  # before the fallback, which has all the time that it needs
+            worker.outside = context
             if timer is not None:
                 attempts.timers.cancel(timer)
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome

@@ -45,6 +45,8 @@ class Worker:
         run: The run it works for.
         variables: The context variables that its units start from; each unit runs in a copy.
         context: The context of the unit that it runs now; None between units.
+        outside: That context, while the engine is at work for the unit and not the unit itself: Ctrl-C is not to be raised there.
+        inner: Who runs, in this same thread, the units of a run that is nested in its unit.
         started: When its present attempt began.
         awaiting: What it waits for, where a coroutine of its unit runs in a task of its own.
         still_busy: Whether it still runs its unit; asked of abandoned workers when the run is over.
@@ -63,6 +65,8 @@ class Worker:
     run: Enclosing
     variables: contextvars.Context
     context: ExecutionContext | None = None
+    outside: ExecutionContext | None = None
+    inner: "Worker | None" = None
     started: float = 0.0
     awaiting: Cancelable | None = None
     still_busy: Callable[[], bool] | None = None
@@ -233,4 +237,4 @@ def _part(worker: Worker) -> None:
     # Its variables, its task and its future hold the worker; as rings they would keep the run, and with it all results, until a
     # full collection.
     worker.variables = contextvars.Context()
-    worker.context = worker.task = worker.still_busy = worker.let_go = None
+    worker.context = worker.outside = worker.task = worker.still_busy = worker.let_go = None

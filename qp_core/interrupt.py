@@ -4,7 +4,7 @@ While the main thread waits in `execute`, both signals go to the run instead of 
 or runs an event loop, SIGTERM does, which would end the process; Ctrl-C is theirs to handle): the first stops
 handing out units and gives running ones a grace, the second stops at once, and a third comes out where the run should be
 gone and is not, since something holds it up (an observer that hangs). Handlers that the program has set for itself are
-left alone.
+left alone. `Leave` is how who reads a stream or awaits a run leaves it, when KeyboardInterrupt or a cancellation comes out there.
 """
 
 import _thread
@@ -38,6 +38,9 @@ def signals_of(run: Run, *, waits: bool = True) -> Iterator[None]:
     handler = _Handler(run, replaced)
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     for number, default in defaults.items():
+        before = signal.getsignal(number)
+        if isinstance(before, _Handler):
+            before.give_back()
         if (waits or number == signal.SIGTERM) and signal.getsignal(number) == default:
             replaced[number] = signal.signal(number, handler)
     if waits:
@@ -65,7 +68,11 @@ class _Handler:
         """The run is over: give the signals back, unless somebody has set other handlers meanwhile."""
         with self._leaving:
             self._left = True
-        if threading.current_thread() is threading.main_thread():
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the signals back if the run has been left, in another thread perhaps, which could not."""
+        if self._left and threading.current_thread() is threading.main_thread():
             for number, before in self._replaced.items():
                 if signal.getsignal(number) is self:
                     signal.signal(number, before)
@@ -80,6 +87,8 @@ class _Handler:
             return
         stopping.note_signal()
         worker = run.here
+        while worker is not None and worker.inner is not None:
+            worker = worker.inner  # a run in its unit, in this thread: may that one's unit be interrupted?
         if stopping.out_of_patience:
             self.leave()
             raise KeyboardInterrupt
@@ -89,8 +98,8 @@ class _Handler:
             # The main thread runs the units itself and may hold any lock, so another thread has to act. Not
             # threading.Thread: its start() takes locks that the main thread may hold.
             _thread.start_new_thread(_act_aside, (run, self.interrupt_main))
-        elif worker.context is not None and worker.context is not self._told:
-            # Once for each unit: a further one would come while the engine settles what the first did, and leave its locks taken.
+        elif worker.context is not None and worker.context is not worker.outside and worker.context is not self._told:
+            # Only in the unit, and once for each: while the engine settles it, one would leave locks taken and the unit without an end.
             self._told = worker.context
             raise KeyboardInterrupt
 
@@ -99,14 +108,14 @@ class _Handler:
         with self._leaving:
             if not self._left:
                 self._own += 1
-                _interrupt_main()
+                _interrupt_main(next(iter(self._replaced), signal.SIGINT))
 
 
-def _interrupt_main() -> None:
+def _interrupt_main(number: int = signal.SIGINT) -> None:
     if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
-        _thread.interrupt_main()
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _act_aside(run: Run, interrupt_main: Callable[[], object] = _interrupt_main) -> None:

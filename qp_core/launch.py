@@ -266,6 +266,21 @@ def checked_cache(cache: Cache) -> Cache:
     return cache
 
 
+def checked_callback(name: str, callback: object) -> object:
+    """Check what was assigned as a callback.
+
+    Returns:
+        The callback.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if callback is not None and not callable(callback):
+        msg = f"{name} is {shown(callback)}, which cannot be called; give a function, or None"
+        raise TypeError(msg)
+    return callback
+
+
 def checked_workers(max_workers: int | None) -> int | None:
     """Check a number of workers.
 

@@ -113,9 +113,7 @@ class Awaited:
     def lose(self) -> None:
         """The loop is closed, and nothing will end there any more: whoever waits must not wait for ever."""
         if asyncio.iscoroutine(self._value):
-            with contextlib.suppress(
-                RuntimeError, ValueError
-            ):  # it will not be closed, or is the one that blocks the loop
+            with contextlib.suppress(RuntimeError, ValueError):  # it refuses, or is the one that blocks the loop
                 self._value.close()
         self._ended.set_result(Raised(asyncio.CancelledError()))
 
@@ -125,9 +123,7 @@ class Awaited:
             self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        if (
-            self._task is not None and not self._unwanted
-        ):  # it is told once: further times would disturb it as it cleans up
+        if self._task is not None and not self._unwanted:  # once: further times would disturb it as it cleans up
             self._task.cancel()
         self._unwanted = True
 

@@ -8,9 +8,18 @@ from typing import Any, Generic, Unpack
 
 from qp_core.cache import Cache
 from qp_core.clock import AT_A_STRETCH_S, Clock, received
-from qp_core.errors import DuplicateUnitError, ExecutionError, shown
+from qp_core.errors import DuplicateUnitError, ExecutionError
 from qp_core.interrupt import Leave, signals_of
-from qp_core.launch import ExecuteOptions, Launch, Launcher, RunChoices, checked_cache, checked_list, checked_workers
+from qp_core.launch import (
+    ExecuteOptions,
+    Launch,
+    Launcher,
+    RunChoices,
+    checked_cache,
+    checked_callback,
+    checked_list,
+    checked_workers,
+)
 from qp_core.plan import ExecutionPlan
 from qp_core.plugins import Plugins
 from qp_core.report import ExecutionResult
@@ -486,7 +495,7 @@ class QuantumPartitioner(Generic[T, R]):
     def _launched(self, context: T, options: ExecuteOptions, *observers: object) -> Launch:
         plugins = self._installed_plugins()
         listening = [(type(one).__name__, one) for one in observers]
-        calls = [_checked_callback(name, getattr(self, name)) for name in _CALLBACKS]
+        calls = [checked_callback(name, getattr(self, name)) for name in _CALLBACKS]
         if any(call is not None for call in calls):
             listening.append(("callbacks", plugins.make("observers", "callbacks", *calls)))
         launcher = Launcher(
@@ -553,13 +562,6 @@ class CachingQuantumPartitioner(QuantumPartitioner[T, R]):
     def cache_misses(self) -> int:
         """How many results were looked for in vain."""
         return self.cache.stats()["misses"]
-
-
-def _checked_callback(name: str, given: object) -> object:
-    if given is not None and not callable(given):
-        msg = f"{name} is {shown(given)}, which cannot be called; give a function, or None"
-        raise TypeError(msg)
-    return given
 
 
 def _start(thread: threading.Thread, over: threading.Event) -> None:

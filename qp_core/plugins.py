@@ -249,9 +249,7 @@ class Plugins:
         try:
             made = maker(*arguments, **options)
             problem = _unfit(seam, name, made)
-        except (
-            QuantumPartitionerError
-        ):  # worded for the user: an optional library that is absent, a setting that is wrong
+        except QuantumPartitionerError:  # in words for the user: an optional library is absent, a setting is wrong
             raise
         except (Exception, SystemExit) as error:
             raise self._blamed(seam, name, f"making {name!r} raised {told(error)}") from error

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -306,6 +307,11 @@ class Run:
     def work_here(self, worker: Worker) -> None:
         """Run everything in this thread, which is also the one that waits for the run."""
         self.here = worker
+        outer = self.stopping.outer
+        if (
+            outer is not None and threading.current_thread() is threading.main_thread()
+        ):  # no signal is handled anywhere else
+            outer.inner = worker
         try:
             while not self._over:
                 number = self._frontier.take(worker.number)
@@ -391,6 +397,7 @@ class Run:
         Returns:
             What came of it.
         """
+        outer = self.stopping.outer
         if not self._frontier.over:
             still = [self.plan.nodes[number].id for number in self._frontier.at_work()]
             problem = f"returned before the run was over (still running: {name_list(still)})"
@@ -398,12 +405,7 @@ class Run:
         self._frontier.disband()
         self._attempts.dismiss(self.stopping.last_moment_s)
         self.stopping.end()
-        for number, worker in self._crew.given_up:
-            if worker.is_busy:
-                error = self._ledger.notes_of(number).error
-                if isinstance(error, UnitTimeoutError):
-                    error.abandoned = True  # it was told to stop, and did not
-                self._ledger.note(number, abandoned=True)
+        self._note_abandoned()
         self._attempts.close(self.stopping.last_moment_s)
         report = RunReport.of(
             self._ledger,
@@ -423,7 +425,20 @@ class Run:
         _warn_of(report)
         if not self._crew.given_up:
             self._part()
+        if outer is not None:
+            outer.inner = None
         return result
+
+    def _note_abandoned(self) -> None:
+        """Tell the truth of what was given up: some of it has ended since, and some was told to stop and did not."""
+        given_up = self._crew.given_up
+        busy = {number for number, worker in given_up if worker.is_busy}
+        for number in {number for number, _ in given_up}:
+            error = self._ledger.notes_of(number).error
+            if isinstance(error, UnitTimeoutError):
+                error.abandoned = number in busy
+            if number in busy:
+                self._ledger.note(number, abandoned=True)
 
     def _part(self) -> None:
         # Rings of objects would keep the run, and with it every result, until a full collection.

@@ -22,7 +22,7 @@ _WINDING_UP_S = 1.0  # how long that may take, beside the grace
 
 
 class Stopping:
-    """What stops one run. Everything may be called from any thread, and returns without waiting.
+    """What stops one run. Everything may be called from any thread, and waits for nothing but observers that are being told.
 
     Args:
         plan: What runs.

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, Unpack
 
 from qp_core import graph
 from qp_core.errors import CircularDependency, TaskError, UnknownNameError
-from qp_core.launch import ExecuteOptions
+from qp_core.launch import ExecuteOptions, checked_callback
 from qp_core.partitioner import QuantumPartitioner
 from qp_core.plan import ExecutionPlan
 from qp_core.report import ExecutionResult
@@ -226,6 +226,8 @@ class TaskMap:
             asked.setdefault("strategy", "priority")
         known = asked.get("known") or {}
         partitioner = self._partitioner
+        for name in ("on_task_start", "on_task_complete", "on_task_error"):
+            checked_callback(name, getattr(self, name))
         with self._lock:
             if isinstance(known, Mapping):  # else the partitioner refuses it
                 asked["known"] = {**self._known(), **known}

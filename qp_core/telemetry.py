@@ -150,9 +150,7 @@ class Listeners:
                 except Exception as error:  # noqa: BLE001 - an observer may raise anything, and must not hurt the run
                     self._drop(listener[0])
                     self._warn(listener[0], error, HOOK_OF[type(event)])
-                except (
-                    BaseException
-                ):  # it ends the run; told of the units that end with that, it would only raise again
+                except BaseException:  # it ends the run; told of what ends with that, it would only raise again
                     self._drop(listener[0])
                     raise
         return True

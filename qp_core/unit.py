@@ -243,9 +243,9 @@ class QuantumUnit(Generic[T, R]):
     """A self-contained piece of computation, and the units it waits for.
 
     The definition (up to `fallback`) is read when a plan is built or a run begins; change a unit's id or dependencies,
-    and the plan must be built anew. What is assigned is checked and kept as what is given to the constructor. `state`, `result`, `error`, `start_time`, `end_time` and `attempt` show the run
-    that finished last (all units of a partitioner switch to a finished run at once); assigning one by hand holds until
-    the next run ends.
+    and the plan must be built anew. What is assigned is checked and kept as what is given to the constructor. `state`,
+    `result`, `error`, `start_time`, `end_time` and `attempt` show the run that finished last (all units of a partitioner
+    switch to a finished run at once); assigning one by hand holds until the next run ends.
 
     Attributes:
         id: Unique within its partitioner; any non-empty string (kept as a plain `str`, whatever subclass was given).

@@ -195,16 +195,17 @@ class Program:
         else:
             self._process.send_signal(number)
 
-    def finish(self, *, quiet=True):
+    def finish(self, *, quiet=True, within_s=SOON_S):
         """Wait until it has ended, and look for what it has left behind.
 
         Args:
             quiet: Whether it must have written no traceback.
+            within_s: How long that may take.
 
         Returns:
             What it said, as one dict.
         """
-        assert self._process.wait(SOON_S) == 0, self.errors()
+        assert self._process.wait(within_s) == 0, self.errors()
         ends = time.monotonic() + SOON_S
         while any(map(still_runs, self._descendants)) and time.monotonic() < ends:
             time.sleep(0.01)
@@ -630,6 +631,101 @@ def test_where_a_thread_cannot_be_signalled_the_main_thread_is_interrupted_other
     assert said["states"] == {"hang": "canceled"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "thread"])
+def test_sigterm_ends_a_run_also_where_ctrl_c_is_ignored(tmp_path, mode):
+    """As in a job that a shell has put into the background: after the grace a unit in the main thread is interrupted all the same."""
+    body = """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        partitioner = QuantumPartitioner()
+        partitioner.add_unit(hang, name="hang")
+        attempt(lambda: partitioner.execute({}, **how))
+        tell_of(partitioner)
+    """
+    with Program(tmp_path, body, mode=mode) as program:
+        program.wait_for(begun="hang")
+        program.send(signal.SIGTERM)
+        said = program.finish()
+    assert said["raised"] == "KeyboardInterrupt"
+    assert said["states"] == {"hang": "canceled"}
+
+
+MOMENTS = """
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    scenario, stride, at_work = mode, 9, [False]
+
+    def unit(ctx):
+        signal.raise_signal(signal.SIGINT)
+        while not halted.is_set():  # by the thread beside
+            time.sleep(0.001)
+        at_work[0] = True
+        if scenario != "completes":
+            raise ValueError("of its own")
+
+    def inside(ctx):
+        inner = QuantumPartitioner(default_execution_mode="sequential")
+        inner.add_unit(unit, name="inner")
+        return inner.execute({})
+
+    class Hears:
+        def qp_unit_finished(self, event):
+            if event.unit_id == "last":
+                halted.set()
+
+    def run(moment):
+        passed = [0]
+
+        def profile(frame, event, _):
+            name = frame.f_code.co_filename
+            if not at_work[0] or event not in ("call", "c_return") or "qp_core" not in name or "interrupt" in name:
+                return
+            passed[0] += 1
+            if passed[0] == moment:
+                signal.raise_signal(signal.SIGINT)
+
+        partitioner = QuantumPartitioner(default_execution_mode="sequential")
+        fallback = (lambda ctx, error: None) if scenario == "falls back" else None
+        partitioner.add_unit(inside if scenario == "nested" else unit, name="first", fallback=fallback)
+        partitioner.add_unit(lambda ctx: None, ["first"], "last")
+        sys.setprofile(profile)
+        try:
+            partitioner.execute({}, grace=300, telemetry=[Hears()])
+        except KeyboardInterrupt:
+            return passed[0] >= moment
+        finally:
+            sys.setprofile(None)
+
+    moment, more = 1, True
+    while more:
+        pid = os.fork()
+        if not pid:
+            signal.alarm(30)  # ends what hangs
+            halted = threading.Event()
+            result = run(moment)
+            os._exit({True: 0, False: 1, None: 2}[result])
+        status = os.waitpid(pid, 0)[1]
+        if status not in (0, 256):
+            say(moment=moment, status=status)
+            break
+        more = status == 0
+        moment += stride
+    say(moments=moment)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(360)
+@pytest.mark.parametrize("scenario", ["completes", "fails", "falls back", "nested"])
+def test_a_second_ctrl_c_at_any_moment_of_settling_holds_up_nothing(tmp_path, scenario):
+    """Were it raised while the engine is at work in the main thread, a lock would stay taken, or a unit without an end."""
+    with Program(tmp_path, MOMENTS, mode=scenario) as program:
+        said = program.finish(within_s=300)
+    assert "status" not in said, f"at moment {said}"
+    assert said["moments"] > 50
+
+
 # ---- whose signals these are
 
 
@@ -839,6 +935,26 @@ def test_a_stream_that_is_closed_in_another_thread_gives_sigterm_back_when_it_co
     assert handlers() == default_handlers
 
 
+def test_a_run_takes_signals_over_from_a_stream_that_was_closed_in_another_thread(default_handlers):
+    """What that one has left behind is no handler of the program's."""
+    partitioner = QuantumPartitioner()
+    partitioner.add_unit(lambda _: None, name="a")
+    partitioner.add_unit(lambda _: None, ["a"], "b")
+    stream = partitioner.stream({})
+    next(stream)
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    closer.join(SOON_S)
+    left = handlers()[1]
+    assert left is not default_handlers[1]
+    seen = []
+    partitioner.on_unit_start = lambda _: seen.append(handlers()[1])
+    partitioner.execute({})
+    assert [type(one) for one in seen] == [_Handler, _Handler]
+    assert left not in seen
+    assert handlers() == default_handlers
+
+
 def test_off_the_main_thread_no_handler_is_touched(default_handlers):
     """Only the main thread could."""
     seen = []
@@ -1027,7 +1143,7 @@ def test_who_acts_aside_interrupts_the_main_thread_only_where_the_run_goes_on(mo
     """Without pthread_kill in another way."""
     interrupted = []
     monkeypatch.delattr(signal, "pthread_kill")
-    monkeypatch.setattr(_thread, "interrupt_main", lambda: interrupted.append(True))
+    monkeypatch.setattr(_thread, "interrupt_main", lambda *_: interrupted.append(True))
     run = Halted(over=over)
     _act_aside(run)
     assert run.halted == 1
@@ -1037,7 +1153,7 @@ def test_who_acts_aside_interrupts_the_main_thread_only_where_the_run_goes_on(mo
 def test_who_acts_aside_interrupts_nobody_who_has_left_the_run(monkeypatch):
     """Else KeyboardInterrupt would come out at some line of the program, after `execute` has raised it."""
     sent = []
-    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda: sent.append("aside"))
+    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda *_: sent.append("aside"))
     handler = _Handler(Halted(over=False), {})
     _act_aside(Halted(over=False), handler.interrupt_main)
     assert sent == ["aside"]
@@ -1049,7 +1165,7 @@ def test_who_acts_aside_interrupts_nobody_who_has_left_the_run(monkeypatch):
 def test_a_signal_from_beside_that_comes_when_the_run_has_been_left_is_dropped(default_handlers, monkeypatch):
     """It was sent just before; one of the user's is passed on to the program."""
     sent, passed_on = [], []
-    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda: sent.append("aside"))
+    monkeypatch.setattr("qp_core.interrupt._interrupt_main", lambda *_: sent.append("aside"))
     monkeypatch.setattr(signal, "raise_signal", passed_on.append)
     handler = _Handler(Halted(over=False), {})
     handler.interrupt_main()

@@ -138,6 +138,35 @@ def test_a_coroutine_for_which_no_loop_can_be_started_fails_alone(mode, monkeypa
 
 
 @pytest.mark.parametrize("mode", ["thread", "async"])
+def test_what_a_fallback_returns_after_the_run_was_stopped_is_cancelled(mode):
+    """A function stands in for `slow`; the coroutine that it returns would go on for long. slow, fails."""
+    begun, stopped = threading.Event(), threading.Event()
+
+    def instead(ctx, error):
+        begun.set()
+        assert stopped.wait(PATIENCE_S)
+        return asyncio.sleep(PATIENCE_S)
+
+    def fails(ctx):
+        assert begun.wait(PATIENCE_S)
+        raise ValueError
+
+    class Sees:
+        """The run is stopped as soon as this one has failed; nothing more is handed out then."""
+
+        def qp_unit_finished(self, event):
+            if event.unit_id == "last":
+                stopped.set()
+
+    partitioner = QuantumPartitioner(2)
+    partitioner.add_unit(lambda ctx: 1 / 0, name="slow", fallback=instead)
+    partitioner.add_unit(fails, name="fails")
+    partitioner.add_unit(lambda ctx: None, ["slow"], "last")
+    result = partitioner.execute({}, mode, fail_fast=True, telemetry=[Sees()])
+    assert result.report.units["slow"].state is UnitState.CANCELED
+
+
+@pytest.mark.parametrize("mode", ["thread", "async"])
 def test_a_unit_that_cancels_its_own_task_fails_alone(mode):
     """Code with a time limit of its own may do that. cancels; a -> b beside."""
 

@@ -209,6 +209,17 @@ def test_callbacks_hear_of_each_task(runner):
     ]
 
 
+@pytest.mark.parametrize("name", ["on_task_start", "on_task_complete", "on_task_error"])
+def test_a_callback_that_cannot_be_called_is_named_as_the_map_names_it(name):
+    """Before anything runs."""
+    ran = []
+    tasks = TaskMap({"a": lambda ctx: ran.append(1)})
+    setattr(tasks, name, "x")
+    with pytest.raises(TypeError, match=f"^{name} is 'x', which cannot be called; give a function, or None$"):
+        tasks.run({})
+    assert ran == []
+
+
 # ---- build_graph and the shape of tasks
 
 

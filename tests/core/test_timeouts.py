@@ -94,6 +94,29 @@ def test_a_function_that_runs_out_of_time_is_given_up_and_reported_as_still_runn
 
 
 @in_every_mode
+def test_a_unit_that_was_given_up_and_has_ended_since_is_not_reported_as_still_running(mode, clock):
+    """Hangs is let go by beside, which runs in its place; neither the record nor the error says that it may still be running."""
+    free, threads = threading.Event(), []
+
+    def hang(ctx):
+        threads.append(threading.current_thread())
+        clock.advance(10)
+        free.wait(PATIENCE_S)
+
+    def beside(ctx):
+        free.set()
+        threads[0].join(PATIENCE_S)
+
+    partitioner = QuantumPartitioner(max_workers=1, clock=clock)
+    partitioner.add_unit(hang, name="hangs", timeout=5)
+    partitioner.add_unit(beside, name="beside")
+    result = partitioner.execute({}, mode)
+    assert states_of(result) == {"hangs": "timeout", "beside": "completed"}
+    assert (result.report.abandoned, result.failed["hangs"].abandoned) == ((), False)
+    assert "may still be running" not in str(result.failed["hangs"])
+
+
+@in_every_mode
 def test_what_a_given_up_unit_returns_late_is_dropped(mode, clock, hanging):
     """The run's result and report are what they were."""
     partitioner = QuantumPartitioner(max_workers=1, clock=clock)
