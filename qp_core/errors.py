@@ -118,6 +118,14 @@ def _shared(one: str, other: str) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
+def _around(name: object, known: Iterable[str]) -> list[str]:
+    """The names that the wrong one is a part of, whatever the case of its letters."""
+    if not isinstance(name, str) or not name:
+        return []
+    part = name[:_LONGEST].casefold()
+    return list(itertools.islice((one for one in known if part in one.casefold()), 3))
+
+
 def _hint(near: Sequence[str]) -> str:
     return f"did you mean {' or '.join(shown(one) for one in near)}?" if near else ""
 
@@ -197,7 +205,7 @@ class UnknownNameError(QuantumPartitionerError, ValueError):
     known: Sequence[str] = ()
 
     def __str__(self) -> str:
-        hint = _hint(nearest(self.name, self.known))
+        hint = _hint(nearest(self.name, self.known) or _around(self.name, self.known))
         text = f"there is no {self.kind} named {shown(self.name)}; there are: {name_list(self.known)}"
         return f"{text}; {hint}" if hint else text
 
@@ -255,7 +263,7 @@ class UnitFailedError(UnitError, KeyError):
 
 @_error
 class UnitTimeoutError(UnitError, TimeoutError):
-    """Your unit took longer than its limit."""
+    """Your unit took longer than its limit; `abandoned` is what could be said when its time was up, the unit's record what came of it."""
 
     limit_s: float
     abandoned: bool = False

@@ -19,7 +19,7 @@ from qp_core.run import Run, RunOptions
 from qp_core.settings import Settings
 from qp_core.strategy import Strategy, checked_order
 from qp_core.unit import QuantumUnit, checked_limit
-from qp_core.vocabulary import ExecutionMode, OnFailure, UnitId
+from qp_core.vocabulary import ExecutionMode, OnFailure, UnitId, is_coroutine_function
 
 
 class RunChoices(TypedDict, total=False):
@@ -273,10 +273,13 @@ def checked_callback(name: str, callback: object) -> object:
         The callback.
 
     Raises:
-        TypeError: It cannot be called.
+        TypeError: It cannot be called, or nobody would await what it returns.
     """
     if callback is not None and not callable(callback):
         msg = f"{name} is {shown(callback)}, which cannot be called; give a function, or None"
+        raise TypeError(msg)
+    if callback is not None and is_coroutine_function(callback):
+        msg = f"{name} is {shown(callback)}, a coroutine function, which nobody would await; give a plain function, or None"
         raise TypeError(msg)
     return callback
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import attrs
 
 from qp_core import codec, graph
-from qp_core.errors import UnitFailedError, told
+from qp_core.errors import UnitFailedError, name_list, nearest, told
 from qp_core.ledger import COMPLETED, FREED, STATES, Ledger
 from qp_core.unit import NOTHING_YET, Outcome
 from qp_core.vocabulary import R, UnitId, UnitState
@@ -361,10 +361,13 @@ class ExecutionResult(dict[UnitId, R]):
     def __missing__(self, unit_id: UnitId) -> NoReturn:
         record = self.report.units.get(unit_id)
         if record is None:
-            raise KeyError(unit_id)
+            error = KeyError(unit_id)
+            near = nearest(unit_id, self.report.units)
+            error.add_note("there was no such unit" + (f"; did you mean {name_list(near)}?" if near else ""))
+            raise error
         if record.state is UnitState.COMPLETED:
             msg = f"the result of {unit_id!r} was freed after its last use; name it in outputs=[...] to keep it"
             raise KeyError(msg)
-        error = self.errors.get(record.cause or unit_id)
-        reason = self.report.stopped or "" if error is None else told(error)
-        raise UnitFailedError(unit_id, record.state, reason, record.cause) from error
+        cause = self.errors.get(record.cause or unit_id)
+        reason = self.report.stopped or "" if cause is None else told(cause)
+        raise UnitFailedError(unit_id, record.state, reason, record.cause) from cause

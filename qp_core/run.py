@@ -430,14 +430,11 @@ class Run:
         return result
 
     def _note_abandoned(self) -> None:
-        """Tell the truth of what was given up: some of it has ended since, and some was told to stop and did not."""
-        given_up = self._crew.given_up
-        busy = {number for number, worker in given_up if worker.is_busy}
-        for number in {number for number, _ in given_up}:
-            error = self._ledger.notes_of(number).error
-            if isinstance(error, UnitTimeoutError):
-                error.abandoned = number in busy
-            if number in busy:
+        for number, worker in self._crew.given_up:
+            if worker.is_busy:
+                error = self._ledger.notes_of(number).error
+                if isinstance(error, UnitTimeoutError):
+                    error.abandoned = True  # it was told to stop, and did not
                 self._ledger.note(number, abandoned=True)
 
     def _part(self) -> None:
@@ -474,13 +471,14 @@ def _bound(max_workers: int | None) -> int:
 def _warn_of(report: RunReport) -> None:
     failed = report.in_state(UnitState.FAILED, UnitState.TIMEOUT)
     if failed:
-        skipped = report.counts.get(UnitState.SKIPPED, 0)
+        canceled = report.counts.get(UnitState.CANCELED, 0)
         _log.warning(
-            "%d of %d units failed: %s; %d skipped because of them",
+            "%d of %d units failed: %s; %d skipped because of them%s",
             len(failed),
             len(report.units),
             name_list(failed),
-            skipped,
+            report.counts.get(UnitState.SKIPPED, 0),
+            f", {canceled} canceled ({report.stopped})" if canceled else "",
         )
     if report.abandoned:
         _log.warning(

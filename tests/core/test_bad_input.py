@@ -327,7 +327,10 @@ THERE = {
             {"execution_mode": "thraed"},
             f"there is no executor named 'thraed'; there are: {THERE['executors']}; did you mean 'thread'?",
         ),
-        ({"execution_mode": "THREAD"}, f"there is no executor named 'THREAD'; there are: {THERE['executors']}"),
+        (
+            {"execution_mode": "THREAD"},
+            f"there is no executor named 'THREAD'; there are: {THERE['executors']}; did you mean 'thread'?",
+        ),
         ({"execution_mode": ""}, f"there is no executor named ''; there are: {THERE['executors']}"),
         ({"execution_mode": 5}, f"there is no executor named 5; there are: {THERE['executors']}"),
         (
@@ -396,6 +399,10 @@ def test_a_misspelt_option_names_the_nearest(watched):
         watched.partitioner.execute_with_recovery({}, max_worker=2)
     with pytest.raises(TypeError):
         watched.partitioner.execute()
+    with pytest.raises(
+        UnknownNameError, match=r"there is no option of execute named 'mode'.* did you mean 'execution_mode'"
+    ):
+        watched.partitioner.execute({}, mode="thread")
     watched.still_works()
 
 
@@ -506,6 +513,19 @@ def test_a_callback_that_cannot_be_called(watched, way, name, given):
         way(watched.partitioner, {})
     assert str(raised.value) == f"{name} is {given!r}, which cannot be called; give a function, or None"
     setattr(watched.partitioner, name, None)
+    watched.still_works()
+
+
+def test_a_callback_that_nobody_would_await(watched):
+    """Callbacks are called, not awaited."""
+
+    async def tell(unit_id):
+        """Never called."""
+
+    watched.partitioner.on_unit_start = tell
+    with pytest.raises(TypeError, match=r"on_unit_start is .*tell.*, a coroutine function, which nobody would await"):
+        watched.partitioner.execute({})
+    watched.partitioner.on_unit_start = None
     watched.still_works()
 
 

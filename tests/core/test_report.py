@@ -180,8 +180,12 @@ def test_reading_a_key_that_is_no_unit_is_a_plain_keyerror():
     """Also `in` and `get` are those of a dict."""
     result = cone().execute({})
     with pytest.raises(KeyError) as caught:
-        result["nobody"]
+        result["xyz"]
     assert type(caught.value) is KeyError
+    assert caught.value.__notes__ == ["there was no such unit"]
+    with pytest.raises(KeyError) as caught:
+        result["badd"]
+    assert caught.value.__notes__ == ["there was no such unit; did you mean 'bad'?"]
     assert "bad" not in result
     assert result.get("bad", "default") == "default"
 

@@ -21,6 +21,7 @@ from tests.core.engine import (
     in_every_lane,
     in_every_mode,
     in_parallel_modes,
+    said,
     states_of,
     wait_for,
 )
@@ -407,7 +408,7 @@ def test_wherever_a_run_is_cancelled_it_comes_to_its_end(lane):
 
 
 @in_every_lane
-def test_the_first_failure_cancels_what_has_not_begun(lane):
+def test_the_first_failure_cancels_what_has_not_begun(lane, caplog):
     """Good -> bad -> after, and later: after is skipped because of bad, later is cancelled."""
     log = []
     partitioner = lane.partitioner(
@@ -421,6 +422,7 @@ def test_the_first_failure_cancels_what_has_not_begun(lane):
     assert result.report.stopped == "fail_fast"
     assert result.skipped == {"after": "bad"}
     assert log == []
+    assert said(caplog) == ["1 of 4 units failed: 'bad'; 1 skipped because of them, 1 canceled (fail_fast)"]
 
 
 @in_parallel_modes
