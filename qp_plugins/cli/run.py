@@ -58,19 +58,23 @@ class RunCommand:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise ValueError
+        msg = f"{text!r} is no whole number from 1"
+        raise argparse.ArgumentTypeError(msg)
     return number
-
-
-_positive.__name__ = "number above 0"  # what argparse calls it in "invalid ... value"
 
 
 def _context(text: str) -> dict[str, Any]:
     try:
         context = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        msg = f"the context {text!r} cannot be read: {error}; write --context '{{\"key\": 1}}', or @FILE"
+        raise UsageError(msg) from error
+    except (ValueError, RecursionError) as error:
         msg = f"the context {text!r} is no JSON: {error}; write --context '{{\"key\": 1}}', or @FILE"
         raise UsageError(msg) from error
     if not isinstance(context, dict):

@@ -82,10 +82,10 @@ def test_the_version_is_that_of_the_distribution(qp):
         pytest.param(["plan", "a:b", "--dot", "--json"], "not allowed with argument", id="two forms"),
         pytest.param(["run", "a:b", "--quie"], "unrecognized arguments: --quie", id="no abbreviations"),
         pytest.param(
-            ["run", "a:b", "--workers", "0"], "argument --workers: invalid number above 0 value: '0'", id="no workers"
+            ["run", "a:b", "--workers", "0"], "argument --workers: '0' is no whole number from 1", id="no workers"
         ),
         pytest.param(
-            ["run", "a:b", "--workers", "x"], "argument --workers: invalid number above 0 value: 'x'", id="no number"
+            ["run", "a:b", "--workers", "x"], "argument --workers: 'x' is no whole number from 1", id="no number"
         ),
     ],
 )
