@@ -30,7 +30,7 @@ from qp_core.vocabulary import is_awaitable, is_coroutine_function
 _LOOP_TURN_S = 0.005  # how long units that never wait may keep an event loop from everything else
 
 
-async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
+async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:  # noqa: C901 - its steps are written out: their cost is every unit's
     """Run ready units on the current event loop until none is.
 
     Args:
@@ -75,7 +75,11 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
                 else:
                     number = attempts.succeeded(worker, number, value, context)
                 del value, context  # or they would live on while the next unit runs
-            if task.cancelling() or not _same(variables(), own):
+            try:
+                changed = variables() != own  # where nothing was set, as nearly always, it asks no value
+            except Exception:  # noqa: BLE001 - a value's comparison is the user's (an array's has no truth), and only a changed one is asked
+                changed = True
+            if changed or task.cancelling():
                 # The unit has set context variables, or cancelled its task, which is ours. No other unit may see that: another task goes on.
                 if number >= 0 and not attempts.frontier.put_back(number, who):
                     attempts.settlement.failure(number, who, asyncio.CancelledError(), CANCELED)
@@ -86,13 +90,6 @@ async def serve(attempts: Attempts, worker: Worker, off_loop: OffLoop) -> None:
         elif number >= 0 and ended > turn_ends:
             number = await _next_turn(attempts, worker, number, step)
             turn_ends = now() + _LOOP_TURN_S
-
-
-def _same(left: contextvars.Context, right: contextvars.Context) -> bool:
-    try:
-        return left == right  # where they are the same, as they nearly always are, it asks no value
-    except Exception:  # noqa: BLE001 - a value's comparison is the user's (an array's has no truth), and only a changed one is asked
-        return False
 
 
 class _Step:
