@@ -61,15 +61,10 @@ def run_ready(attempts: Attempts, worker: Worker, number: int) -> int:
 
 
 def _in_thread(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit) -> int:
-    expired = attempts.passed_on(number)
-    if expired is not None:
-        return _fall_back(attempts, worker, number, expired)
-    opening = attempts.open(worker, number, unit)
+    opening = _begun(attempts, worker, number, unit)
     if isinstance(opening, int):
         return opening
     context, key = opening
-    if not attempts.announce(worker, number, unit, context):
-        return LOST
     timer = attempts.limit(worker, number, unit)
     try:
         try:
@@ -84,6 +79,17 @@ def _in_thread(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit) -
     except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its outcome
         return _failed(attempts, worker, number, Failure(error, context, worker.started))
     return attempts.succeeded(worker, number, value, context, key)
+
+
+def _begun(attempts: Attempts, worker: Worker, number: int, unit: AnyUnit) -> tuple[ExecutionContext, str | None] | int:
+    """Begin an attempt, up to the call: its context and cache key; or, where there is none to make, what follows for this worker."""
+    expired = attempts.passed_on(number)
+    if expired is not None:
+        return _fall_back(attempts, worker, number, expired)
+    opening = attempts.open(worker, number, unit)
+    if isinstance(opening, int) or attempts.announce(worker, number, unit, opening[0]):
+        return opening
+    return LOST
 
 
 def _failed(attempts: Attempts, worker: Worker, number: int, failure: Failure) -> int:
@@ -117,15 +123,10 @@ def job(attempts: Attempts, worker: Worker, number: int) -> Job | int:
         or `LOST` where the place was given up.
     """
     unit = attempts.ledger.plan.nodes[number]
-    expired = attempts.passed_on(number)
-    if expired is not None:
-        return _fall_back(attempts, worker, number, expired)
-    opening = attempts.open(worker, number, unit)
+    opening = _begun(attempts, worker, number, unit)
     if isinstance(opening, int):
         return opening
     context, worker.key = opening
-    if not attempts.announce(worker, number, unit, context):
-        return LOST
     worker.timer = attempts.limit(worker, number, unit)
     return Job(
         unit.id, unit.function, context if attempts.fits else attempts.argument, context, worker.variables.copy()

@@ -53,6 +53,24 @@ class Watched:
             self._first(run)
         self._executor.run(run)
 
+    def execute(self, partitioner, meanwhile):
+        """Execute a partitioner, while another thread does something.
+
+        Returns:
+            The result.
+        """
+        other = threading.Thread(target=meanwhile, daemon=True)
+        other.start()
+        result = partitioner.execute({}, custom_executor=self)
+        other.join(PATIENCE_S)
+        return result
+
+    def cancel_when(self, begun):
+        """Cancel the run that is going on, when something has begun and had the time to wait."""
+        wait_for(begun)
+        time.sleep(0.005)
+        self.current.cancel()
+
 
 def broken(ctx):
     """A unit that fails."""
@@ -112,10 +130,7 @@ def test_a_function_is_not_disturbed_by_a_cancellation(mode, limited):
         watched.current.cancel()
         free.set()
 
-    canceller = threading.Thread(target=cancel, daemon=True)
-    canceller.start()
-    result = partitioner.execute({}, custom_executor=watched)
-    canceller.join(PATIENCE_S)
+    result = watched.execute(partitioner, cancel)
     assert states_of(result) == {"a": "completed", "b": "canceled"}
     assert result == {"a": "whole"}
 
@@ -144,15 +159,7 @@ def test_a_coroutine_is_cancelled_with_its_run(mode, limited, kind):
     partitioner.add_unit(unit, name="a", retries=3 if limited else 0, timeout=3 * PATIENCE_S if limited else None)
     partitioner.add_unit(len, ["a"], "b")
 
-    def cancel():
-        wait_for(runs)
-        time.sleep(0.005)  # for it to wait
-        watched.current.cancel()
-
-    canceller = threading.Thread(target=cancel, daemon=True)
-    canceller.start()
-    result = partitioner.execute({}, custom_executor=watched)
-    canceller.join(PATIENCE_S)
+    result = watched.execute(partitioner, lambda: watched.cancel_when(runs))
     assert states_of(result) == {"a": "canceled", "b": "canceled"}
     assert log == ["cleaned up"]
     assert result.report.abandoned == ()
@@ -186,10 +193,7 @@ def test_a_coroutine_that_cleans_up_is_not_cancelled_again_with_its_run(mode, li
         ((loop, again),) = told_again
         loop.call_soon_threadsafe(again.set)
 
-    canceller = threading.Thread(target=cancel, daemon=True)
-    canceller.start()
-    result = partitioner.execute({}, custom_executor=watched)
-    canceller.join(PATIENCE_S)
+    result = watched.execute(partitioner, cancel)
     assert states_of(result) == {"a": "canceled"}
     assert log == ["cleaned up"]
 
@@ -210,15 +214,7 @@ def test_a_coroutine_that_does_not_let_itself_be_cancelled_completes(mode):
     partitioner = QuantumPartitioner()
     partitioner.add_unit(coroutine, name="a")
 
-    def cancel():
-        wait_for(runs)
-        time.sleep(0.005)  # for it to wait
-        watched.current.cancel()
-
-    canceller = threading.Thread(target=cancel, daemon=True)
-    canceller.start()
-    result = partitioner.execute({}, custom_executor=watched)
-    canceller.join(PATIENCE_S)
+    result = watched.execute(partitioner, lambda: watched.cancel_when(runs))
     assert result == {"a": "all the same"}
 
 
@@ -322,15 +318,7 @@ def test_a_run_that_is_cancelled_while_an_async_fallback_waits_comes_to_its_end(
     partitioner.add_unit(broken, name="a", fallback=waits)
     partitioner.add_unit(len, ["a"], "b")
 
-    def cancel():
-        wait_for(asked)
-        time.sleep(0.005)  # for it to wait
-        watched.current.cancel()
-
-    canceller = threading.Thread(target=cancel, daemon=True)
-    canceller.start()
-    result = partitioner.execute({}, custom_executor=watched)
-    canceller.join(PATIENCE_S)
+    result = watched.execute(partitioner, lambda: watched.cancel_when(asked))
     states = states_of(result)
     assert states["a"] == "canceled"
     assert states["b"] in {"canceled", "skipped"}

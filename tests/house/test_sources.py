@@ -38,7 +38,7 @@ SLEEPS = {
     "tests/core/test_async_and_notebooks.py": (1, "units that take a moment, so that one too many at once would show"),
     "tests/core/test_interrupt.py": (3, "units that take a moment, so that Ctrl-C comes in their midst"),
     "tests/core/test_stopping.py": (
-        8,
+        5,
         "the run is to be met while it waits, of which nobody is told; it must end well at any other moment too",
     ),
     "tests/core/test_telemetry.py": (1, "an observer so slow that another thread would come in between"),
